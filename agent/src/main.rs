@@ -1,0 +1,2 @@
+//! The device: link, outbox, download, slots, local API.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The bellwether command for operators, engineers and field staff.
+fn main() {}

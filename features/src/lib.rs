@@ -1,0 +1,1 @@
+//! Signed steps from sensor readings to tensors.

@@ -1,0 +1,2 @@
+//! Registry, approvals, planner loop, ingest, REST API.
+fn main() {}

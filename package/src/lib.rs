@@ -1,0 +1,1 @@
+//! What is signed: manifest, approvals, trust root, verification.

@@ -1,0 +1,1 @@
+//! Every decision: device update machine, fleet planner, checker.

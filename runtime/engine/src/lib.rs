@@ -1,0 +1,1 @@
+//! The only crate that links tract: worker binary, operators.

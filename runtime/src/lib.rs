@@ -1,0 +1,1 @@
+//! Runs one verified package in a confined process: the parent's API.

@@ -1,0 +1,1 @@
+//! Seeded simulator, reference model, end-to-end tests.

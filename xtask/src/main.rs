@@ -1,0 +1,2 @@
+//! Automation: ci, demo, tidy.
+fn main() {}
