@@ -1,2 +1,61 @@
-//! Automation: ci, demo, tidy.
-fn main() {}
+//! Automation in one language: `cargo xtask demo`, `cargo xtask ci`, and what they are made of.
+//!
+//! Each check that CI runs can be run by a person alone. A tool that is missing is installed on Debian as root;
+//! elsewhere the exact command is printed, and the check fails.
+
+#![allow(clippy::print_stdout, reason = "a command's output is what it is for")]
+
+mod ci;
+mod demo;
+mod fuzz;
+mod licences;
+mod shell;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Bellwether's automation.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Shows the main job on real data: 12 devices, four releases, and what becomes of them
+    Demo(demo::Options),
+    /// Runs every check that a change must pass
+    Ci {
+        /// Also the long runs: fuzzing for ten minutes a target
+        #[arg(long)]
+        full: bool,
+    },
+    /// Checks the tree's shape: edges between crates, no_std, where tract may stand, file sizes
+    Tidy,
+    /// Checks licences and sources of dependencies with cargo-deny
+    Licences,
+    /// Fuzzes each target for a bounded time
+    Fuzz {
+        /// One target only
+        #[arg(long)]
+        target: Option<String>,
+        /// Seconds for each target
+        #[arg(long, default_value_t = fuzz::SECONDS_CI)]
+        seconds: u32,
+    },
+    /// Makes the Shuttle example: trains nothing, packs and approves the committed models
+    Shuttle,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::Ci { full } => ci::run(full),
+        Task::Tidy => tidy::run(),
+        Task::Licences => licences::run(),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Shuttle => demo::example::run(),
+    }
+}
