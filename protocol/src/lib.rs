@@ -1,1 +1,44 @@
-//! What crosses the wire: ids, assignment, reports, topics.
+//! What crosses the wire between a device and its fleet server.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`ids`] | device, boot, sequence, rollout |
+//! | [`topic`] | every MQTT topic; the only place with topic strings |
+//! | [`message`] | version byte, bounds, encoding and decoding of every message |
+//! | [`assignment`] | down: the signed desired state of one device |
+//! | [`report`] | up: windows of counts, health, outcomes, status |
+//! | [`window`] | one window of counts, and whether it can be true |
+//! | [`outcome`] | what became of an assignment, with the figures |
+//! | [`ack`] | down: which reports the server has stored |
+//!
+//! It knows no broker, no socket and no clock, and decides nothing: `rollout` does. Without
+//! features it needs no heap.
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod ack;
+pub mod assignment;
+pub mod ids;
+pub mod message;
+pub mod note;
+pub mod outcome;
+pub mod report;
+pub mod topic;
+pub mod window;
+
+pub use ack::Ack;
+pub use assignment::{
+    Assignment, AssignmentError, Desired, SlotAssignment, TrialLimits, open_assignment,
+};
+pub use ids::{BootId, DeviceId, RolloutId, Sequence};
+pub use message::{Message, MessageError, decode, encode};
+pub use note::Note;
+pub use outcome::{Outcome, OutcomeKind, ProofFailure, Refusal, TrialFailure, WorkerDeath};
+pub use report::{ClockState, Health, Phase, Record, Report, Status};
+pub use topic::{Topic, TopicError};
+pub use window::{ErrorCounts, Expected, Fields, Impossible, Latency, Window};
+
+#[cfg(feature = "alloc")]
+pub use message::to_vec;

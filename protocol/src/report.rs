@@ -1,0 +1,141 @@
+//! What a device tells: windows of counts, health, outcomes, status.
+
+use serde::{Deserialize, Serialize};
+
+use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
+
+use crate::ids::{BootId, RolloutId, Sequence};
+use crate::message::Message;
+use crate::outcome::Outcome;
+use crate::window::Window;
+
+/// Longest agent version in bytes.
+pub const AGENT_VERSION_BYTES_MAX: usize = 24;
+
+/// One record of a device's outbox. `(boot, seq)` names it: the server stores it once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which start of the agent.
+    pub boot: BootId,
+    /// Counts up within the boot.
+    pub seq: u64,
+    /// When it was recorded, by the device's clock.
+    pub at: UnixSecs,
+    /// What is told.
+    pub record: Record,
+}
+
+/// What a report tells. Append only: devices in the field keep these numbers.
+// A window is much larger than the rest; boxing it needs a heap, which some devices lack.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// Counts of one slot over a stretch of time.
+    Window(Window),
+    /// How the device itself is.
+    Health(Health),
+    /// What became of an order.
+    Outcome(Outcome),
+    /// What a slot does now.
+    Status(Status),
+}
+
+impl Message for Report {
+    const VERSION: u8 = 1;
+    /// A window of 256 exported fields under 16 bins; far below what brokers take by default.
+    const BYTES_MAX: usize = 16 * 1024;
+    const NAME: &'static str = "report";
+}
+
+/// How the device itself is. `None`: it cannot be measured there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// Share of processor time in use, in thousandths.
+    pub cpu_permille: Option<u16>,
+    /// Memory in use, in bytes.
+    pub memory_bytes_used: Option<u64>,
+    /// Memory in all, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Free storage where packages lie, in bytes.
+    pub disk_bytes_free: Option<u64>,
+    /// That storage in all, in bytes.
+    pub disk_bytes: Option<u64>,
+    /// The warmest sensor, in hundredths of a degree Celsius.
+    pub temperature_centi_c: Option<i32>,
+    /// Load average over a minute, in hundredths.
+    pub load_centi: Option<u32>,
+    /// Since the device started, in seconds.
+    pub uptime_secs: u64,
+    /// Version of the agent.
+    pub agent_version: heapless::String<AGENT_VERSION_BYTES_MAX, u8>,
+    /// How far its clock can be trusted.
+    pub clock: ClockState,
+}
+
+/// How far a device's clock can be trusted. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockState {
+    /// Within what verified documents say.
+    Plausible,
+    /// Earlier than a verified document that the device holds.
+    Behind,
+    /// Later than anything that the device holds is valid for.
+    Ahead,
+    /// The device has no clock.
+    None,
+}
+
+/// What a slot does now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The slot.
+    pub slot: SlotName,
+    /// Where its update machine stands.
+    pub phase: Phase,
+    /// What answers the application; on trial that is the candidate.
+    pub serving: Option<PackageId>,
+    /// What it is about to serve, while it fetches, checks, proves or tries it.
+    pub candidate: Option<PackageId>,
+    /// What it could go back to.
+    pub previous: Option<PackageId>,
+    /// The highest sequence it has carried out.
+    pub floor: Sequence,
+    /// The rollout that it works for at the moment.
+    pub rollout: Option<RolloutId>,
+}
+
+/// Where a slot's update machine stands. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing was ever served.
+    Empty,
+    /// Serving, and nothing else to do.
+    Serving,
+    /// Downloading.
+    Fetching,
+    /// Verifying signatures, digests and the contract.
+    Checking,
+    /// Running the golden vectors.
+    Proving,
+    /// The candidate answers, watched.
+    Trial,
+    /// On trial for longer than planned, with too few rows to commit.
+    TrialHeld,
+    /// Answering with nothing, as ordered.
+    Disabled,
+}
+
+impl core::fmt::Display for Phase {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(match self {
+            Self::Empty => "empty",
+            Self::Serving => "serving",
+            Self::Fetching => "fetching",
+            Self::Checking => "checking",
+            Self::Proving => "proving",
+            Self::Trial => "trial",
+            Self::TrialHeld => "trial-held",
+            Self::Disabled => "disabled",
+        })
+    }
+}
