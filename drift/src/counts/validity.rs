@@ -63,7 +63,7 @@ impl Counts {
             .filter(|(_, count)| *count > 0)
             .map(|(slot, _)| slot);
         let first = filled.next();
-        let last = filled.last().or(first);
+        let last = filled.next_back().or(first);
         let ordered = values.min <= values.max && (self.finite() > 1 || values.min == values.max);
         let placed = first == Some(bins.slot(values.min)) && last == Some(bins.slot(values.max));
         if ordered && placed {
