@@ -1,6 +1,6 @@
 //! How far live counts are from the baseline's: PSI and chi-square with p-values, and distances.
 //!
-//! Only inner bins take part; special counters have tests of their own in [`crate::rates`].
+//! Only inner bins take part; special counters have tests of their own in [`mod@crate::rates`].
 //! Definitions: n is the baseline's sum, m the live sum, over the bins that the baseline fills.
 
 use serde::{Deserialize, Serialize};

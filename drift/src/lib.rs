@@ -9,7 +9,7 @@
 //! - [`baseline`]: bins of one field, their training counts, and the fixed-point scale.
 //! - [`counts`]: counting, exact merging, and the check of counts received from outside.
 //! - [`divergence`]: PSI and chi-square with p-values, distances, PSI as other tools give it.
-//! - [`rates`]: exact tests of the special counters.
+//! - [`mod@rates`]: exact tests of the special counters.
 //! - `discovery`: many tests at once (feature `alloc`).
 //! - `look`: the verdict of a single look (feature `alloc`).
 //! - [`arms`]: figures and tests over devices rather than over rows.
