@@ -248,7 +248,7 @@ fn the_last_variant_of_each_enum_keeps_its_number() {
             .unwrap()
             .iter()
             .rev()
-            .nth(34)
+            .nth(33)
             .unwrap()
     };
     assert_eq!(last(OutcomeKind::Refused(Refusal::Other)), 16);
