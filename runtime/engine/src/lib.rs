@@ -1,1 +1,18 @@
-//! The only crate that links tract: worker binary, operators.
+//! The only crate that links tract: reading, building and running ONNX models.
+//!
+//! - [`inspect`]: what a model is made of, for `pack`; typed refusals.
+//! - [`model`]: a model made ready for the ports of a contract, and run.
+//! - [`confine`]: what a worker takes from itself before it reads a byte.
+//! - [`serve`]: the worker's side of the conversation.
+//!
+//! A malformed model can make the engine panic, abort or fault. Whatever serves such models does
+//! it in the `bellwether-worker` process; only what a person packs on their own machine may be
+//! inspected in process. It knows no package, approval, agent or fleet.
+
+pub mod confine;
+pub mod inspect;
+pub mod model;
+pub mod serve;
+
+pub use bellwether_runtime::wire::Refusal;
+pub use inspect::{ModelFacts, PortFacts, inspect};

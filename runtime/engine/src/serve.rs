@@ -1,0 +1,106 @@
+//! The worker's side of the conversation: load once, then run after run, until the parent ends it.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+};
+
+use bellwether_runtime::{
+    limits::Limits,
+    wire::{
+        self, FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, Refusal, Request,
+        Response,
+    },
+};
+
+use crate::{
+    confine::{ConfineError, allow_cpu},
+    inspect::MODEL_BYTES_MAX,
+    model::Model,
+};
+
+/// Why a worker ends. The parent reads the sentence from standard error.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Socket or model cannot be read or written.
+    #[error("reading or writing failed")]
+    Io(#[from] io::Error),
+    /// What came is no frame: parent and worker are of different releases.
+    #[error("the parent's request cannot be read")]
+    Frame(#[from] FrameError),
+    /// A run before a load, or a second load.
+    #[error("the parent asked out of order")]
+    Order,
+    /// The processor's limit could not be renewed.
+    #[error("confinement failed")]
+    Confine(#[from] ConfineError),
+}
+
+/// Answers requests on `socket` until it closes. `model` gives the model's bytes.
+pub fn serve(mut socket: File, model: impl Read, limits: Limits) -> Result<(), ServeError> {
+    let mut decoder = FrameDecoder::default();
+    let mut reply = Vec::new();
+    let mut source = Some(model);
+    let mut loaded = None;
+    while next_frame(&mut socket, &mut decoder)? {
+        allow_cpu(limits.cpu_secs)?;
+        let (request, body) = wire::decode(decoder.frame().unwrap_or_default())?;
+        match request {
+            Request::Load { inputs, outputs } => {
+                let onnx = read_model(source.take().ok_or(ServeError::Order)?)?;
+                let response = match Model::load(&onnx, inputs, outputs) {
+                    Ok(model) => {
+                        loaded = Some(model);
+                        Response::Loaded
+                    }
+                    Err(refusal) => Response::Refused(refusal),
+                };
+                wire::encode(&response, &[], &mut reply)?;
+            }
+            Request::Run { tensors } => {
+                let model = loaded.as_mut().ok_or(ServeError::Order)?;
+                let tensors = wire::join(tensors, body)?;
+                answer(model.run(&tensors), &mut reply)?;
+            }
+        }
+        socket.write_all(&reply)?;
+        decoder.clear();
+    }
+    Ok(())
+}
+
+fn answer(
+    outputs: Result<Vec<bellwether_runtime::Tensor>, Refusal>,
+    reply: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    match outputs {
+        Ok(outputs) => {
+            let tensors = wire::heads(&outputs);
+            wire::encode(&Response::Ran { tensors }, &outputs, reply)
+        }
+        Err(refusal) => wire::encode(&Response::Refused(refusal), &[], reply),
+    }
+}
+
+/// Reads one frame; `false` if the parent has closed the socket.
+fn next_frame(socket: &mut File, decoder: &mut FrameDecoder) -> Result<bool, ServeError> {
+    let mut buffer = [0; HEADER_BYTES_MAX];
+    while decoder.frame().is_none() {
+        let room = decoder.missing().clamp(1, buffer.len());
+        match socket.read(&mut buffer[..room]) {
+            Ok(0) if decoder.is_empty() => return Ok(false),
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(n) => decoder.feed(&buffer[..n], FRAME_BYTES_MAX)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn read_model(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut onnx = Vec::new();
+    // One byte more, so that a model beyond the bound is refused and not cut.
+    source.take(MODEL_BYTES_MAX + 1).read_to_end(&mut onnx)?;
+    Ok(onnx)
+}

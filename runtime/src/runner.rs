@@ -1,0 +1,178 @@
+//! A model in a worker that is replaced when it dies.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    backoff::Backoff,
+    blob::SealedBlob,
+    error::{OpenError, RunError},
+    limits::Limits,
+    options::Options,
+    ports::Ports,
+    tensor::Tensor,
+    wire::{self, FrameError, HEADER_BYTES_MAX, Refusal, Request, Response},
+    worker::{Death, Worker},
+};
+
+/// Serves runs; owns the worker, its model and its replacement.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    ports: Ports,
+    blob: SealedBlob,
+    options: Options,
+    worker: Option<Worker>,
+    backoff: Backoff,
+    request: Vec<u8>,
+    memory_bytes_peak: u64,
+    deaths: u64,
+}
+
+/// One answer of the model.
+pub(crate) struct Answer {
+    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) latency: Duration,
+}
+
+enum Reply {
+    Outputs(Vec<Tensor>),
+    Refused(Refusal),
+}
+
+impl Runner {
+    /// Starts a worker and has it load the model.
+    pub(crate) fn open(
+        ports: Ports,
+        blob: SealedBlob,
+        options: Options,
+    ) -> Result<Self, OpenError> {
+        let mut runner = Self {
+            ports,
+            blob,
+            options,
+            worker: None,
+            backoff: Backoff::default(),
+            request: Vec::new(),
+            memory_bytes_peak: 0,
+            deaths: 0,
+        };
+        runner.worker = Some(runner.start()?);
+        Ok(runner)
+    }
+
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Runs tensors that are in the contract's order and were checked.
+    pub(crate) fn run(&mut self, tensors: &[Tensor], batch: u32) -> Result<Answer, RunError> {
+        let mut worker = self.ready()?;
+        let header = Request::Run {
+            tensors: wire::heads(tensors),
+        };
+        if let Err(error) = wire::encode(&header, tensors, &mut self.request) {
+            self.worker = Some(worker);
+            return Err(RunError::Frame(error));
+        }
+        let reply_bytes_max = self.ports.reply_bytes_max(batch);
+        let began = Instant::now();
+        let reply = worker.exchange(&self.request, reply_bytes_max, self.options.deadline, read);
+        let latency = began.elapsed();
+        self.note_memory(&worker);
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(death) => {
+                self.died(&death);
+                return Err(RunError::Died(death));
+            }
+        };
+        self.worker = Some(worker);
+        match reply {
+            Reply::Refused(refusal) => Err(RunError::Refused(refusal)),
+            Reply::Outputs(outputs) => {
+                self.ports
+                    .check_outputs(&outputs, batch)
+                    .map_err(RunError::Output)?;
+                self.backoff.succeeded();
+                Ok(Answer { outputs, latency })
+            }
+        }
+    }
+
+    /// The most memory that any worker so far has held at once.
+    pub(crate) fn memory_bytes_peak(&mut self) -> u64 {
+        if let Some(worker) = self.worker.take() {
+            self.note_memory(&worker);
+            self.worker = Some(worker);
+        }
+        self.memory_bytes_peak
+    }
+
+    pub(crate) fn deaths(&self) -> u64 {
+        self.deaths
+    }
+
+    pub(crate) fn worker_id(&self) -> Option<u32> {
+        self.worker.as_ref().map(Worker::id)
+    }
+
+    fn ready(&mut self) -> Result<Worker, RunError> {
+        if let Some(worker) = self.worker.take() {
+            return Ok(worker);
+        }
+        if let Some(retry_after) = self.backoff.wait(Instant::now()) {
+            return Err(RunError::Recovering {
+                retry_after,
+                deaths: self.backoff.deaths(),
+            });
+        }
+        self.start().map_err(|error| {
+            self.backoff.died(Instant::now());
+            RunError::Replace(Box::new(error))
+        })
+    }
+
+    fn start(&mut self) -> Result<Worker, OpenError> {
+        let limits = Limits {
+            memory_bytes: self.options.memory_bytes_max,
+            cpu_secs: self.options.cpu_secs(),
+        };
+        let mut worker = Worker::start(&self.options.worker, &self.blob, limits)?;
+        wire::encode(&self.ports.load_request(), &[], &mut self.request)
+            .map_err(OpenError::Frame)?;
+        let loaded = worker.exchange(
+            &self.request,
+            HEADER_BYTES_MAX,
+            self.options.load_deadline,
+            |frame| match wire::decode(frame)? {
+                (Response::Loaded, []) => Ok(None),
+                (Response::Refused(refusal), []) => Ok(Some(refusal)),
+                _ => Err(FrameError::Unexpected),
+            },
+        );
+        self.note_memory(&worker);
+        match loaded {
+            Ok(None) => Ok(worker),
+            Ok(Some(refusal)) => Err(OpenError::Refused(refusal)),
+            Err(death) => Err(OpenError::Died(death)),
+        }
+    }
+
+    fn died(&mut self, death: &Death) {
+        self.deaths += 1;
+        self.backoff.died(Instant::now());
+        tracing::warn!(kind = death.kind(), %death, "worker died");
+    }
+
+    fn note_memory(&mut self, worker: &Worker) {
+        let peak = worker.memory_bytes_peak().unwrap_or(0);
+        self.memory_bytes_peak = self.memory_bytes_peak.max(peak);
+    }
+}
+
+fn read(frame: &[u8]) -> Result<Reply, FrameError> {
+    match wire::decode(frame)? {
+        (Response::Ran { tensors }, body) => Ok(Reply::Outputs(wire::join(tensors, body)?)),
+        (Response::Refused(refusal), []) => Ok(Reply::Refused(refusal)),
+        _ => Err(FrameError::Unexpected),
+    }
+}

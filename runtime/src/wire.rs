@@ -1,0 +1,352 @@
+//! What parent and worker say to each other, and how it is framed.
+//!
+//! A frame is `u32le length | postcard header | raw tensor bytes`. The header tells each tensor's
+//! name, type and shape; the bytes of all tensors follow in that order, little-endian and
+//! row-major. One request is answered by one response. Neither side trusts the other's lengths:
+//! every one is bounded before anything is allocated for it, and nothing here panics on any input.
+
+use bellwether_package::sections::{DType, Dim};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::tensor::Tensor;
+
+/// The longest frame: the largest batch of images or audio that a device would run at once.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The longest header: [`TENSORS_MAX`] descriptions with names of ordinary length.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Tensors in one frame at most; more than any contract has ports.
+pub const TENSORS_MAX: usize = 64;
+/// Dimensions of a tensor at most.
+pub const RANK_MAX: usize = 8;
+/// Bytes of a refusal's message at most: a sentence or two, not a dump of a graph.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+const LENGTH_BYTES: usize = 4;
+
+/// A port of the model as the contract has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct PortShape {
+    /// The name in the model's graph.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions.
+    pub shape: Vec<Dim>,
+}
+
+/// One tensor of a frame, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct TensorHead {
+    /// The port's name.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions, outermost first.
+    pub shape: Vec<u32>,
+}
+
+/// From the parent. Parent and worker are installed together, yet the order is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub enum Request {
+    /// Read the model from standard input and make it ready for these ports. Always the first.
+    Load {
+        /// What will be fed.
+        inputs: Vec<PortShape>,
+        /// What is to come out.
+        outputs: Vec<PortShape>,
+    },
+    /// Run once on the tensors that follow, in the order of `Load::inputs`.
+    Run {
+        /// Their descriptions.
+        tensors: Vec<TensorHead>,
+    },
+}
+
+/// From the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub enum Response {
+    /// The model is loaded and proved to build for a batch of one.
+    Loaded,
+    /// The outputs follow, in the order of `Load::outputs`.
+    Ran {
+        /// Their descriptions.
+        tensors: Vec<TensorHead>,
+    },
+    /// It will not load this model, or could not run these inputs. The worker is well.
+    Refused(Refusal),
+}
+
+/// Why the engine refuses a model. The package is at fault; the message says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Larger than the engine reads.
+    #[error("the model has {bytes} bytes, at most {bytes_max} are read; prune or quantise it")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// Not an ONNX file.
+    #[error("not a readable ONNX model ({message}); export it again and check the file")]
+    Malformed {
+        /// What the decoder said.
+        message: String,
+    },
+    /// An operator that the engine lacks.
+    #[error(
+        "node `{node}` uses operator {operator}, which the engine does not have; \
+         export the model without it, from plain ai.onnx operators"
+    )]
+    OperatorUnknown {
+        /// The node's name, or that of its first output.
+        node: String,
+        /// `domain.Operator`, or just the operator for ai.onnx.
+        operator: String,
+    },
+    /// Weights outside the file.
+    #[error("tensor `{tensor}` keeps its data in another file; save the model with data embedded")]
+    ExternalData {
+        /// The initialiser's name.
+        tensor: String,
+    },
+    /// A port of the contract that the graph does not have, or has and the contract lacks.
+    #[error("port `{port}`: {message}; correct the contract or the export")]
+    Port {
+        /// The port's name.
+        port: String,
+        /// What differs.
+        message: String,
+    },
+    /// The graph cannot be built or run by the engine.
+    #[error("{}the engine cannot {stage} the model: {message}", Location(.node, .operator))]
+    Unsupported {
+        /// The node, where the engine tells it.
+        node: Option<String>,
+        /// Its operator, where the engine tells it.
+        operator: Option<String>,
+        /// "load", "shape", "optimise" or "run".
+        stage: String,
+        /// What the engine said, and what helps where that is known.
+        message: String,
+    },
+}
+
+struct Location<'a>(&'a Option<String>, &'a Option<String>);
+
+impl std::fmt::Display for Location<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0, self.1) {
+            (Some(node), Some(operator)) => write!(f, "node `{node}` ({operator}): "),
+            (Some(node), None) => write!(f, "node `{node}`: "),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why bytes are not a frame. Whoever sent them is at fault: a worker that sends such is killed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than was allowed.
+    #[error("a frame of {bytes} bytes where at most {bytes_max} are allowed")]
+    TooLong {
+        /// Announced.
+        bytes: u64,
+        /// Allowed.
+        bytes_max: u64,
+    },
+    /// The header is not what was expected.
+    #[error("the frame's header cannot be read")]
+    Header,
+    /// Too many tensors or dimensions, or a size that overflows.
+    #[error("tensor {0} of the frame has an impossible shape")]
+    Shape(usize),
+    /// The tensors' sizes do not add up to what follows the header.
+    #[error("{found} bytes of tensors where their shapes need {expected}")]
+    BodyLength {
+        /// Found.
+        found: u64,
+        /// Needed.
+        expected: u64,
+    },
+    /// Bytes after the frame, though nothing was asked.
+    #[error("bytes beyond the frame that was asked for")]
+    Trailing,
+    /// A frame of another kind than the question calls for.
+    #[error("the answer does not fit the question")]
+    Unexpected,
+}
+
+/// Collects one frame from bytes that arrive in pieces. Holds no more than has arrived.
+#[derive(Debug, Default)]
+pub struct FrameDecoder {
+    bytes: Vec<u8>,
+}
+
+impl FrameDecoder {
+    /// Buffers above this are given back after use, so that one large batch does not stay.
+    const KEEP_BYTES: usize = 1024 * 1024;
+
+    /// Takes in the next bytes. `bytes_max` bounds the frame without its length.
+    pub fn feed(&mut self, bytes: &[u8], bytes_max: usize) -> Result<(), FrameError> {
+        let bytes_max = bytes_max.min(FRAME_BYTES_MAX);
+        // The length itself is looked at before anything beyond it is kept.
+        let split = LENGTH_BYTES
+            .saturating_sub(self.bytes.len())
+            .min(bytes.len());
+        let (length, rest) = bytes.split_at(split);
+        self.bytes.extend_from_slice(length);
+        let Some(length) = self.length() else {
+            return Ok(());
+        };
+        if length > bytes_max {
+            return Err(FrameError::TooLong {
+                bytes: length as u64,
+                bytes_max: bytes_max as u64,
+            });
+        }
+        if self.bytes.len() - LENGTH_BYTES + rest.len() > length {
+            return Err(FrameError::Trailing);
+        }
+        self.bytes.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// The frame without its length, once it is whole.
+    pub fn frame(&self) -> Option<&[u8]> {
+        let length = self.length()?;
+        self.bytes
+            .get(LENGTH_BYTES..)
+            .filter(|frame| frame.len() == length)
+    }
+
+    /// How many more bytes are needed before [`FrameDecoder::frame`] answers or the length is
+    /// known; a reader that never reads beyond them never sees a following frame.
+    pub fn missing(&self) -> usize {
+        match self.length() {
+            Some(length) => length.saturating_sub(self.bytes.len() - LENGTH_BYTES),
+            None => LENGTH_BYTES - self.bytes.len(),
+        }
+    }
+
+    /// True if nothing has arrived.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Makes ready for the next frame.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(Self::KEEP_BYTES);
+    }
+
+    fn length(&self) -> Option<usize> {
+        let length = self.bytes.first_chunk::<LENGTH_BYTES>()?;
+        usize::try_from(u32::from_le_bytes(*length)).ok()
+    }
+}
+
+/// Writes one frame into `out`, replacing what it held.
+pub fn encode(
+    header: &impl Serialize,
+    tensors: &[Tensor],
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    out.clear();
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    let head = postcard::to_stdvec(header).map_err(|_| FrameError::Header)?;
+    if head.len() > HEADER_BYTES_MAX {
+        return Err(FrameError::Header);
+    }
+    let length = tensors.iter().fold(head.len(), |sum, tensor| {
+        sum.saturating_add(tensor.bytes.len())
+    });
+    let too_long = FrameError::TooLong {
+        bytes: length as u64,
+        bytes_max: FRAME_BYTES_MAX as u64,
+    };
+    if length > FRAME_BYTES_MAX {
+        return Err(too_long);
+    }
+    let length = u32::try_from(length).map_err(|_| too_long)?;
+    out[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&head);
+    for tensor in tensors {
+        out.extend_from_slice(&tensor.bytes);
+    }
+    Ok(())
+}
+
+/// Splits a frame into its header and the bytes of its tensors.
+pub fn decode<H: DeserializeOwned>(frame: &[u8]) -> Result<(H, &[u8]), FrameError> {
+    let head = &frame[..frame.len().min(HEADER_BYTES_MAX)];
+    let (header, rest) = postcard::take_from_bytes(head).map_err(|_| FrameError::Header)?;
+    let used = head.len() - rest.len();
+    Ok((header, &frame[used..]))
+}
+
+/// Joins descriptions and bytes; the sizes must agree exactly.
+pub fn join(heads: Vec<TensorHead>, body: &[u8]) -> Result<Vec<Tensor>, FrameError> {
+    let mut lengths = Vec::with_capacity(heads.len().min(TENSORS_MAX));
+    let mut expected = 0_usize;
+    for (i, head) in heads.iter().enumerate() {
+        let length = byte_length(head).filter(|_| i < TENSORS_MAX);
+        let length = length.ok_or(FrameError::Shape(i))?;
+        expected = expected.checked_add(length).ok_or(FrameError::Shape(i))?;
+        lengths.push(length);
+    }
+    if expected != body.len() {
+        return Err(FrameError::BodyLength {
+            found: body.len() as u64,
+            expected: expected as u64,
+        });
+    }
+    let mut rest = body;
+    let tensors = heads.into_iter().zip(lengths).map(|(head, length)| {
+        let (bytes, later) = rest.split_at(length);
+        rest = later;
+        Tensor {
+            name: head.name,
+            dtype: head.dtype,
+            shape: head.shape,
+            bytes: bytes.to_vec(),
+        }
+    });
+    Ok(tensors.collect())
+}
+
+/// The descriptions of tensors.
+pub fn heads(tensors: &[Tensor]) -> Vec<TensorHead> {
+    let head = |tensor: &Tensor| TensorHead {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype,
+        shape: tensor.shape.clone(),
+    };
+    tensors.iter().map(head).collect()
+}
+
+/// `message` cut to [`MESSAGE_BYTES_MAX`] at a character, control characters left out.
+pub fn bounded_message(message: &str) -> String {
+    let clean = message
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c });
+    let mut out = String::new();
+    for c in clean {
+        if out.len() + c.len_utf8() > MESSAGE_BYTES_MAX {
+            out.push('…');
+            break;
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn byte_length(head: &TensorHead) -> Option<usize> {
+    if head.shape.len() > RANK_MAX {
+        return None;
+    }
+    crate::tensor::byte_length(head.dtype, &head.shape)
+}
+
+#[cfg(test)]
+mod tests;
