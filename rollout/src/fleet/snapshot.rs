@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{DeviceId, OutcomeKind, Phase, RolloutId};
+use bellwether_protocol::{DeviceId, OutcomeKind, Phase, Refusal, RolloutId};
 
 use super::score::Scores;
 
@@ -130,17 +130,33 @@ impl DeviceView {
             && matches!(&self.outcome, Some(told) if told.kind == OutcomeKind::Committed)
     }
 
-    /// Whether the release failed on it: after it was run, or in a way that no retry would mend.
+    /// Whether the release failed on it. What lies at the device (no way to download, no space, a
+    /// stale revocation list) is no failure of the release: the device has merely not committed.
     pub fn has_failed(&self) -> bool {
-        use OutcomeKind::{
-            Committed, Disabled, FailedBeforeServing, Lost, Refused, RolledBackByOrder,
-            RolledBackItself, UnableToRollBack,
-        };
         self.arm.is_treated()
             && self.outcome.as_ref().is_some_and(|told| match told.kind {
-                Refused(_) | FailedBeforeServing(_) | RolledBackItself(_) => true,
-                UnableToRollBack(_) | Lost(_) => true,
-                Committed | RolledBackByOrder | Disabled(_) => false,
+                OutcomeKind::Refused(why) => !lies_at_device(why),
+                OutcomeKind::FailedBeforeServing(_)
+                | OutcomeKind::RolledBackItself(_)
+                | OutcomeKind::UnableToRollBack(_)
+                | OutcomeKind::Lost(_) => true,
+                OutcomeKind::Committed
+                | OutcomeKind::RolledBackByOrder
+                | OutcomeKind::Disabled(_) => false,
             })
     }
+}
+
+fn lies_at_device(why: Refusal) -> bool {
+    matches!(
+        why,
+        Refusal::Unreachable { .. }
+            | Refusal::TooLarge { .. }
+            | Refusal::NoSpace { .. }
+            | Refusal::TooNew
+            | Refusal::RevocationsStale
+            | Refusal::RootExpired
+            | Refusal::DeviceStopped
+            | Refusal::Other
+    )
 }

@@ -1,1 +1,9 @@
+//! Tables and properties of the planner, its checker and the watch.
 
+extern crate std;
+
+mod bench;
+mod properties;
+mod scores;
+mod stages;
+mod verdicts;
