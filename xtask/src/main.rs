@@ -45,8 +45,8 @@ enum Task {
         #[arg(long, default_value_t = fuzz::SECONDS_CI)]
         seconds: u32,
     },
-    /// Makes the Shuttle example: trains nothing, packs and approves the committed models
-    Shuttle,
+    /// Makes the Shuttle example: packs and approves the committed models, or trains them first
+    Shuttle(demo::example::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -56,6 +56,6 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Licences => licences::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
-        Task::Shuttle => demo::example::run(),
+        Task::Shuttle(options) => demo::example::run(&options),
     }
 }

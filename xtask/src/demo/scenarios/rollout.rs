@@ -1,0 +1,181 @@
+//! Following one rollout: its decisions as the server wrote them, its devices as they tell, and its end.
+
+use std::{cell::RefCell, collections::BTreeSet, path::Path};
+
+use serde_json::Value;
+
+use super::{Package, Play, text};
+use crate::demo::fleet::SLOT;
+
+/// One rollout that was started here.
+pub(super) struct Rollout {
+    /// Its id.
+    pub(super) id: u64,
+    /// What of it was shown already.
+    shown: RefCell<BTreeSet<String>>,
+}
+
+/// A rollout at one moment, as the REST API tells.
+pub(super) struct Standing {
+    /// `running`, `completed`, `rolled-back`, …
+    pub(super) state: String,
+    /// Each device of the cohort.
+    pub(super) devices: Vec<Value>,
+    /// Every decision so far, oldest first.
+    pub(super) decisions: Vec<Value>,
+}
+
+impl Standing {
+    /// Whether nothing more will come of it.
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(self.state.as_str(), "created" | "running")
+    }
+
+    /// The devices in the treated arm.
+    pub(super) fn treated(&self) -> Vec<&Value> {
+        self.devices
+            .iter()
+            .filter(|device| device["arm"] == "treated")
+            .collect()
+    }
+
+    /// Devices with an outcome of this kind.
+    pub(super) fn with_outcome(&self, kind: &str) -> Vec<&Value> {
+        self.devices
+            .iter()
+            .filter(|device| device["outcome"]["kind"] == kind)
+            .collect()
+    }
+
+    /// Decisions of this name, oldest first.
+    pub(super) fn decided<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Value> {
+        self.decisions
+            .iter()
+            .filter(move |decision| decision["decision"] == name)
+    }
+}
+
+impl Play<'_> {
+    /// Makes a rollout and starts it, with the operator's command.
+    pub(super) fn roll_out(&self, package: &Package, policy: &Path) -> anyhow::Result<Rollout> {
+        let arguments = [
+            "rollout",
+            "new",
+            "--release",
+            &package.id,
+            "--slot",
+            SLOT,
+            "--cohort",
+            "class=pump",
+        ];
+        let arguments = arguments
+            .iter()
+            .map(AsRef::as_ref)
+            .chain(["--policy".as_ref(), policy.as_os_str()]);
+        let made = self.fleet.cli(arguments)?;
+        let id = made["id"]
+            .as_u64()
+            .ok_or_else(|| anyhow::anyhow!("`rollout new` names no id"))?;
+        self.fleet
+            .cli(["rollout", "start", &id.to_string(), "--reason", "the demo"])?;
+        let name = self.name_of(&package.id);
+        self.view.say(
+            "operator",
+            &format!("starts rollout {id} of {name} to all pumps"),
+        );
+        Ok(Rollout {
+            id,
+            shown: RefCell::default(),
+        })
+    }
+
+    /// Takes a rollout back, with the operator's command.
+    pub(super) fn take_back(&self, rollout: &Rollout, reason: &str) -> anyhow::Result<()> {
+        self.fleet.cli([
+            "rollout",
+            "rollback",
+            &rollout.id.to_string(),
+            "--reason",
+            reason,
+        ])?;
+        self.view.say(
+            "operator",
+            &format!("takes rollout {} back: {reason}", rollout.id),
+        );
+        Ok(())
+    }
+
+    /// Follows a rollout until something is so, for so long at most; gives how it stands then. Whether it is so is
+    /// for the caller to check.
+    pub(super) fn follow(
+        &self,
+        rollout: &Rollout,
+        secs_max: u64,
+        mut until: impl FnMut(&Standing) -> bool,
+    ) -> anyhow::Result<Standing> {
+        let mut last = None;
+        self.wait(secs_max, || {
+            let standing = self.standing(rollout)?;
+            self.show(rollout, &standing);
+            let there = until(&standing);
+            last = Some(standing);
+            Ok(there.then_some(()))
+        })?;
+        last.ok_or_else(|| anyhow::anyhow!("rollout {} was never read", rollout.id))
+    }
+
+    /// How a rollout stands now.
+    pub(super) fn standing(&self, rollout: &Rollout) -> anyhow::Result<Standing> {
+        let status = self.fleet.get(&format!("/v1/rollouts/{}", rollout.id))?;
+        let decisions = self
+            .fleet
+            .get(&format!("/v1/rollouts/{}/decisions", rollout.id))?;
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let mut decisions = list(&decisions);
+        decisions.sort_by_key(|decision| decision["at"].as_u64());
+        Ok(Standing {
+            state: text(&status, "state").to_owned(),
+            devices: list(&status["device_states"]),
+            decisions,
+        })
+    }
+
+    fn show(&self, rollout: &Rollout, standing: &Standing) {
+        let treated = standing.treated();
+        let committed = treated
+            .iter()
+            .filter(|device| device["outcome"]["kind"] == "committed")
+            .count();
+        let mut waiting = String::new();
+        for decision in &standing.decisions {
+            let words = text(decision, "text");
+            if is_patience(decision) {
+                waiting = words.to_owned();
+            } else if rollout
+                .shown
+                .borrow_mut()
+                .insert(format!("{} {words}", decision["at"]))
+            {
+                self.view.say("server", words);
+            }
+        }
+        for device in &standing.devices {
+            let (name, outcome) = (text(device, "device"), &device["outcome"]);
+            let words = format!("{name}: {}", text(outcome, "text"));
+            if !matches!(
+                text(outcome, "kind"),
+                "" | "committed" | "rolled-back-by-order"
+            ) && rollout.shown.borrow_mut().insert(words.clone())
+            {
+                self.view.say("device", &words);
+            }
+        }
+        let words = format!("of the treated devices have committed; {waiting}");
+        self.view.progress(committed, treated.len(), &words);
+    }
+}
+
+/// Waiting with nothing to tell: the bar says it.
+fn is_patience(decision: &Value) -> bool {
+    decision["decision"] == "hold" && decision["figures"]["attribution"].is_null()
+}
