@@ -4,6 +4,9 @@
 //! raise the message's version instead. `BELLWETHER_WRITE_VECTORS=1 cargo test -p
 //! bellwether-protocol` writes those that do not exist yet, and never overwrites one.
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// Up to the start of the trial.
-    fn to_trial(&mut self, n: u64, release: PackageId) -> &mut Self {
+    fn start_trial(&mut self, n: u64, release: PackageId) -> &mut Self {
         self.order(n, release)
             .event(Event::Fetched { release })
             .event(Event::Checked { release })
@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn install(&mut self, n: u64, release: PackageId) -> &mut Self {
-        self.to_trial(n, release).wait(60).traffic(release, 100);
+        self.start_trial(n, release).wait(60).traffic(release, 100);
         assert_eq!(self.state.good().map(|good| good.release), Some(release));
         self.event(Event::Told)
     }
@@ -265,7 +265,7 @@ fn a_newer_order_supersedes_every_phase() {
 #[test]
 fn the_same_release_ordered_anew_goes_on() {
     let mut bench = Bench::serving(release(1));
-    bench.to_trial(2, release(2)).order(3, release(2));
+    bench.start_trial(2, release(2)).order(3, release(2));
     assert_eq!(bench.actions, [Action::Persist]);
     bench.wait(60).traffic(release(2), 100);
     assert_eq!(bench.state.floor(), sequence(3));
@@ -355,7 +355,7 @@ fn each_limit_ends_the_trial_on_the_spot() {
     ];
     for events in cases {
         let mut bench = Bench::serving(a);
-        bench.to_trial(2, b);
+        bench.start_trial(2, b);
         events.iter().for_each(|event| {
             bench.event(event.clone());
         });
@@ -380,7 +380,7 @@ fn one_bad_row_within_the_share_does_not_end_a_trial() {
         rows_failed: 1,
         ..Traffic::default()
     };
-    bench.to_trial(2, b).event(Event::Traffic {
+    bench.start_trial(2, b).event(Event::Traffic {
         release: b,
         traffic,
     });
@@ -395,7 +395,7 @@ fn one_bad_row_within_the_share_does_not_end_a_trial() {
 fn a_trial_without_traffic_is_held_not_committed() {
     let b = release(2);
     let mut bench = Bench::serving(release(1));
-    bench.to_trial(2, b).wait(100_000);
+    bench.start_trial(2, b).wait(100_000);
     assert_eq!(bench.state.phase(), Phase::TrialHeld);
     assert_eq!(bench.state.floor(), sequence(1));
     bench.traffic(b, 100);
@@ -458,7 +458,7 @@ fn a_rollback_to_a_release_on_disk_needs_no_download_and_no_trial() {
 fn a_rollback_during_the_trial_is_immediate() {
     let (a, b) = (release(1), release(2));
     let mut bench = Bench::serving(a);
-    bench.to_trial(2, b).event(assigned(3, a, true));
+    bench.start_trial(2, b).event(assigned(3, a, true));
     assert_eq!(bench.outcome(), Some(&OutcomeKind::RolledBackByOrder));
     assert_eq!(bench.actions[..2], [Action::Persist, serve(a, false)]);
     assert_eq!(bench.state.floor(), sequence(3));
@@ -503,7 +503,7 @@ fn disable_takes_effect_at_once_and_survives_a_boot() {
     let (a, b) = (release(1), release(2));
     let mut bench = Bench::serving(a);
     let reason = Note::new("recalled");
-    bench.to_trial(2, b).event(disable(3));
+    bench.start_trial(2, b).event(disable(3));
     assert!(bench.has(&Action::StopServing {
         reason: reason.clone()
     }));
@@ -526,7 +526,7 @@ fn disable_takes_effect_at_once_and_survives_a_boot() {
 fn a_trial_that_fails_on_a_disabled_slot_leaves_it_disabled() {
     let b = release(2);
     let mut bench = Bench::serving(release(1));
-    bench.event(disable(2)).to_trial(3, b);
+    bench.event(disable(2)).start_trial(3, b);
     assert_eq!(bench.state.serving(), Some(&b));
     bench.event(Event::Unservable {
         release: b,
@@ -661,7 +661,7 @@ fn an_outcome_not_yet_in_the_outbox_is_reported_again_after_a_boot() {
 #[test]
 fn a_state_survives_its_encoding() {
     let mut bench = Bench::serving(release(1));
-    bench.to_trial(2, release(2));
+    bench.start_trial(2, release(2));
     let bytes = postcard::to_allocvec(&bench.state).unwrap();
     assert_eq!(postcard::from_bytes::<State>(&bytes).unwrap(), bench.state);
 }

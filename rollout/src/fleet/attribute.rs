@@ -73,7 +73,7 @@ pub(super) fn look(policy: &Policy, rollout: &Rollout, snapshot: &Snapshot) -> L
     }
     let mut look = cohort.look(sensors.notices.len());
     if let Some(devices) = sensors.many
-        && look.blames_nobody()
+        && look.tells_nothing()
     {
         look = Look::unknown(Reason::ManyMoved {
             devices,
@@ -339,10 +339,14 @@ impl Cohort<'_> {
         let everybody: Vec<Measured<'_>> =
             self.treated.iter().chain(&self.control).copied().collect();
         look.notices.push(Notice::Retrain {
-            release: match &self.rollout.previous {
-                Some(previous) if fits_new => previous.label.clone(),
-                _ => self.rollout.release.label.clone(),
-            },
+            // The figures are those under the older release's baseline.
+            release: self
+                .rollout
+                .previous
+                .as_ref()
+                .unwrap_or(&self.rollout.release)
+                .label
+                .clone(),
             fields: moved_fields(&everybody, &self.policy.limits, &self.snapshot.inputs),
             devices: everybody.len(),
         });
@@ -525,11 +529,9 @@ impl Look {
         }
     }
 
-    fn blames_nobody(&self) -> bool {
-        !matches!(
-            self.attribution,
-            Some(Attribution::Release | Attribution::Baseline)
-        )
+    /// Nothing moved between the arms, or too little is known.
+    fn tells_nothing(&self) -> bool {
+        self.attribution.is_none()
     }
 
     fn leave_out(&mut self, sensors: Vec<Notice>) {
