@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use bellwether_package::TrustRoot;
 use bellwether_package::ids::{PackageId, PublicKey, RootId, SlotName, UnixSecs};
 use bellwether_package::signed::{DocumentType, Signed, SignedError};
 
@@ -151,6 +152,19 @@ pub struct Addressee<'a> {
     pub directors: &'a [PublicKey],
     /// Its clock; `None` on a device that has none, which then judges by sequence alone.
     pub now: Option<UnixSecs>,
+}
+
+impl<'a> Addressee<'a> {
+    /// The device under its verified trust root.
+    pub fn of(device: &'a DeviceId, root: &'a TrustRoot, now: Option<UnixSecs>) -> Self {
+        Self {
+            device,
+            root: root.id(),
+            root_version: root.version(),
+            directors: root.director_keys(),
+            now,
+        }
+    }
 }
 
 /// Checks a signed assignment and reads it: from `bytes` on the wire to one that may be obeyed if

@@ -5,6 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use bellwether_package::ids::{PackageId, SlotName};
+use bellwether_package::verify;
 
 use crate::ids::{RolloutId, Sequence};
 use crate::note::Note;
@@ -209,6 +210,52 @@ pub enum WorkerDeath {
     Protocol,
     /// It ended for another reason.
     Other,
+}
+
+impl From<&verify::Refusal> for Refusal {
+    /// What a device tells of a package that it may not run. Scope and time are named only if they
+    /// are all that was missing.
+    fn from(refusal: &verify::Refusal) -> Self {
+        match refusal {
+            verify::Refusal::RootExpired { .. } => Self::RootExpired,
+            verify::Refusal::RevocationsOfOtherRoot => Self::RootForeign,
+            verify::Refusal::RevocationsNotVerified { .. }
+            | verify::Refusal::RevocationsExpired { .. } => Self::RevocationsStale,
+            verify::Refusal::Revoked(_) => Self::Revoked,
+            verify::Refusal::UnderApproved(shortfall) => {
+                let (counted, needed) = (shortfall.counted, shortfall.needed);
+                if counted.saturating_add(shortfall.out_of_scope) >= needed {
+                    Self::OutOfScope
+                } else if counted.saturating_add(shortfall.out_of_time) >= needed {
+                    Self::OutOfTime
+                } else {
+                    Self::NotApproved {
+                        persons: counted,
+                        threshold: needed,
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl From<&bellwether_package::ReadError> for Refusal {
+    /// What a device tells of a package that it cannot read. Bytes that could not be read or kept
+    /// are the device's trouble.
+    fn from(error: &bellwether_package::ReadError) -> Self {
+        use bellwether_package::ReadError;
+        use bellwether_package::document::DocumentError;
+        match error {
+            ReadError::Source(_) | ReadError::Sink(_) => Self::Other,
+            ReadError::Manifest(DocumentError::Version { .. })
+            | ReadError::Section {
+                source: DocumentError::Version { .. },
+                ..
+            } => Self::TooNew,
+            _ => Self::Damaged,
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
