@@ -1,0 +1,459 @@
+//! The one task that owns the device's state.
+//!
+//! Everything else sends it messages through bounded channels. It asks `rollout::device::step`
+//! what follows, stores the next state, and performs the actions. Whatever takes long (network,
+//! hashing, proving, opening a session) is a job on another thread that ends in a message.
+
+mod jobs;
+mod perform;
+mod reports;
+mod slot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bellwether_package::{SlotName, UnixSecs};
+use bellwether_protocol::assignment::{Addressee, SLOTS_MAX};
+use bellwether_protocol::{Ack, AssignmentError, BootId, Window, decode, open_assignment};
+use bellwether_rollout::device::{Action, Event, State, step};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::api::{self, ApiError};
+use crate::causes::with_causes;
+use crate::clock;
+use crate::config::Config;
+use crate::health::Sensors;
+use crate::identity::{Identity, IdentityError};
+use crate::link::{self, LinkEvent, LinkOptions};
+use crate::outbox::Outbox;
+use crate::remote::Remote;
+use crate::serving::{Answering, Slots};
+use crate::status::STATUS;
+use crate::store::{Store, StoreError};
+use crate::trust::{Trust, TrustError};
+use crate::view::DeviceView;
+
+use jobs::{Done, Jobs};
+use slot::Slot;
+
+/// Blocking threads that the agent needs beside its API's: one for the job at hand, one a slot
+/// that opens a session, and one to look up the broker's name.
+pub const JOBS_MAX: usize = SLOTS_MAX + 2;
+/// Messages that wait for the owner; whoever sends more waits.
+const MESSAGES_MAX: usize = 64;
+/// Reports handed to the link at once; the rest stays in the outbox.
+const REPORTS_MAX: usize = 16;
+/// How often the owner looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How often trust root and revocations are asked for: how long a stolen server could hold a
+/// revocation back is the list's expiry; this is how long an honest one needs.
+const REFRESH_SECS: u64 = 600;
+/// Pause before an event is tried again whose state the disk did not take.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Events that wait for the disk, per slot.
+const RETRIES_MAX: usize = 8;
+
+/// The agent cannot start. What was served by an earlier run is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The state folder.
+    #[error("cannot use the state folder")]
+    Store(#[from] StoreError),
+    /// The device's identity.
+    #[error("cannot use the device's identity")]
+    Identity(#[from] IdentityError),
+    /// The trust root.
+    #[error("cannot use the device's trust root")]
+    Trust(#[from] TrustError),
+    /// The local API.
+    #[error("cannot offer the local API")]
+    Api(#[from] ApiError),
+    /// The broker's address, as the server gave it.
+    #[error("cannot use the server's address")]
+    Broker(#[from] link::BrokerAddress),
+    /// No random numbers, which boot ids and back-off need.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// Tasks of the agent ended; a fault of ours.
+    #[error("a part of the agent ended by itself; start it again and report this")]
+    Ended,
+}
+
+/// What the owner is told.
+#[derive(Debug)]
+enum Message {
+    Link(LinkEvent),
+    Done(Box<Done>),
+    Opened(Box<slot::Opened>),
+    Windows(Vec<Window>),
+}
+
+/// The owner.
+struct Agent {
+    config: Arc<Config>,
+    store: Store,
+    remote: Remote,
+    trust: Arc<Trust>,
+    outbox: Outbox,
+    answering: Arc<Slots>,
+    slots: BTreeMap<SlotName, Slot>,
+    jobs: Jobs,
+    sensors: Sensors,
+    messages: mpsc::Sender<Message>,
+    reports: mpsc::Sender<Vec<u8>>,
+    view: watch::Sender<DeviceView>,
+    poke: Arc<Notify>,
+    connected: bool,
+    last_contact: Option<u64>,
+    trouble: Option<String>,
+    /// An assignment that waits for a newer trust root.
+    unopened: Option<Vec<u8>>,
+    /// The latest time at which a verified document was signed.
+    signed_at: UnixSecs,
+    windows_at: UnixSecs,
+    health_at: UnixSecs,
+    refresh_at: UnixSecs,
+    outbox_full: bool,
+}
+
+/// Runs the agent until `stopped` ends.
+///
+/// # Errors
+///
+/// [`AgentError`] when it cannot start. Once it serves, only a fault of ours ends it.
+pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let store = Store::open(&config.state_dir)?;
+    let identity = Identity::load(&store)?;
+    let trust = Arc::new(Trust::load(&store)?);
+    let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
+    let outbox = Outbox::open(&store.path("outbox"), boot)?;
+    let listener = api::bind(config.api.listen, &store).await?;
+    let link = LinkOptions {
+        device: config.device.clone(),
+        broker: identity.server.mqtts.clone(),
+        tls: identity.tls()?,
+    };
+    let remote = Remote::new(&identity.server.https, identity.ureq_tls()?);
+    let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
+    let (link_events, mut from_link) = mpsc::channel(MESSAGES_MAX);
+    let (reports, to_link) = mpsc::channel(REPORTS_MAX);
+    let (view, seen) = watch::channel(DeviceView::default());
+    let requests_max = config.api.requests_max;
+    let now = clock::now();
+    tracing::info!(device = %config.device, %boot, "agent starts");
+    let mut agent = Agent {
+        windows_at: now.plus_secs(config.report.window_secs.into()),
+        // The first health record tells the server that the device is there.
+        health_at: now,
+        refresh_at: now,
+        config: Arc::new(config),
+        store,
+        remote,
+        trust,
+        outbox,
+        answering: Arc::new(Slots::default()),
+        slots: BTreeMap::new(),
+        jobs: Jobs::default(),
+        sensors: Sensors::open(),
+        messages,
+        reports,
+        view,
+        poke: Arc::new(Notify::new()),
+        connected: false,
+        last_contact: None,
+        trouble: None,
+        unopened: None,
+        signed_at: UnixSecs(0),
+        outbox_full: false,
+    };
+    agent.boot()?;
+    let api = tokio::spawn(api::serve(
+        listener,
+        agent.answering.clone(),
+        seen,
+        requests_max,
+    ));
+    let link = tokio::spawn(link::run(link, link_events, to_link));
+    let poke = agent.poke.clone();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stopped = std::pin::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            Some(message) = inbox.recv() => agent.take(message),
+            Some(event) = from_link.recv() => agent.take(Message::Link(event)),
+            () = poke.notified() => agent.watch(),
+            _ = tick.tick() => agent.tick(),
+        }
+        if api.is_finished() {
+            return Err(AgentError::Ended);
+        }
+        if link.is_finished() {
+            return match link.await {
+                Ok(Err(error)) => Err(error.into()),
+                _ => Err(AgentError::Ended),
+            };
+        }
+        agent.settle();
+    }
+    tracing::info!("agent stops");
+    agent.close_windows();
+    agent.show(true);
+    Ok(())
+}
+
+impl Agent {
+    /// Loads every slot and resumes it by its rule. What served last is opened first of all, and
+    /// no network is needed for it.
+    fn boot(&mut self) -> Result<(), AgentError> {
+        let before: Option<DeviceView> = self
+            .store
+            .read_file(STATUS)?
+            .and_then(|text| serde_json::from_slice(&text).ok());
+        if let Some(before) = before {
+            self.last_contact = before.last_contact;
+            for view in before.slots {
+                let Ok(name) = SlotName::new(&view.slot) else {
+                    continue;
+                };
+                self.slots
+                    .insert(name.clone(), Slot::new(State::new(name), view.outcome));
+            }
+        }
+        let mut all_known = true;
+        for name in slot::stored(&self.store)? {
+            let state = slot::load(&self.store, &name);
+            if let Some(state) = state {
+                let outcome = self.slots.remove(&name).and_then(|slot| slot.outcome);
+                self.slots.insert(name, Slot::new(state, outcome));
+            } else {
+                tracing::error!(slot = %name, "the slot's state is lost; it waits for an order");
+                all_known = false;
+            }
+        }
+        let names: Vec<SlotName> = self.slots.keys().cloned().collect();
+        for name in names {
+            self.answering.set(
+                &name,
+                Answering::Nothing("its release is being opened".into()),
+            );
+            self.drive(&name, Event::Boot);
+        }
+        // Packages of a slot whose state is lost stay: the next order finds them on disk.
+        if all_known {
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Link(event) => self.linked(event),
+            Message::Done(done) => self.done(*done),
+            Message::Opened(opened) => self.opened(*opened),
+            Message::Windows(windows) => self.keep_windows(windows),
+        }
+    }
+
+    fn linked(&mut self, event: LinkEvent) {
+        if !matches!(event, LinkEvent::Down) {
+            self.last_contact = Some(clock::now().0);
+        }
+        match event {
+            LinkEvent::Up => {
+                tracing::info!("link up");
+                self.connected = true;
+                self.outbox.link_lost();
+                self.refresh_at = clock::now();
+                self.tell_statuses();
+            }
+            LinkEvent::Down => {
+                self.connected = false;
+                self.outbox.link_lost();
+            }
+            LinkEvent::Ack(bytes) => match decode::<Ack>(&bytes) {
+                Ok(ack) => {
+                    self.outbox.acknowledge(&ack);
+                }
+                Err(error) => tracing::warn!(%error, "an acknowledgement is ignored"),
+            },
+            LinkEvent::Assignment(bytes) => self.assigned(bytes),
+        }
+    }
+
+    /// Opens an assignment and gives each slot its part. One that cannot be opened changes
+    /// nothing.
+    fn assigned(&mut self, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            // The retained assignment was taken back; what serves goes on serving.
+            return;
+        }
+        let now = clock::now();
+        let to = Addressee {
+            device: &self.config.device,
+            root: self.trust.root_id(),
+            root_version: self.trust.root_version(),
+            directors: self.trust.directors(),
+            now: Some(now),
+        };
+        let assignment = match open_assignment(&bytes, &to) {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                tracing::warn!(%error, "an assignment is ignored");
+                let newer_root = matches!(error, AssignmentError::EpochDiffers { found, expected }
+                    if found > expected);
+                // A newer root may name another director, so either may cure it.
+                if newer_root || matches!(error, AssignmentError::NotSigned) {
+                    self.unopened = Some(bytes);
+                    self.refresh_at = now;
+                }
+                return;
+            }
+        };
+        tracing::info!(sequence = %assignment.sequence, "assignment");
+        self.signed_at = self.signed_at.max(assignment.issued_at);
+        for part in assignment.slots {
+            let name = part.slot.clone();
+            if !self.slots.contains_key(&name) {
+                if self.slots.len() >= SLOTS_MAX {
+                    tracing::warn!(slot = %name, "more slots than a device has; ignored");
+                    continue;
+                }
+                self.slots
+                    .insert(name.clone(), Slot::new(State::new(name.clone()), None));
+            }
+            let sequence = assignment.sequence;
+            self.drive(
+                &name,
+                Event::Assigned {
+                    sequence,
+                    slot: part,
+                },
+            );
+        }
+    }
+
+    /// One step of a slot's machine: store, then perform.
+    fn drive(&mut self, name: &SlotName, event: Event) {
+        let now = clock::now();
+        let Some(slot) = self.slots.get_mut(name) else {
+            return;
+        };
+        let (next, actions) = step(slot.state.clone(), &event, now);
+        let told = matches!(event, Event::Told);
+        if told || actions.contains(&Action::Persist) {
+            if let Err(error) = slot::save(&self.store, &next) {
+                self.persist_failed(name, event, &actions, &error);
+                return;
+            }
+            self.trouble = None;
+        }
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.state = next;
+        }
+        for action in actions {
+            self.perform(name, action, now);
+        }
+        self.tell_status(name);
+    }
+
+    /// The disk did not take the next state, so the old one holds, and the event comes again.
+    /// Only what makes the device safer is done without it: a boot would decide the same anew.
+    fn persist_failed(
+        &mut self,
+        name: &SlotName,
+        event: Event,
+        actions: &[Action],
+        error: &StoreError,
+    ) {
+        tracing::error!(slot = %name, error = %with_causes(error), "cannot keep the slot's state");
+        self.trouble = Some(error.to_string());
+        for action in actions {
+            if matches!(
+                action,
+                Action::Serve { trial: false, .. } | Action::StopServing { .. }
+            ) {
+                self.perform(name, action.clone(), clock::now());
+            }
+        }
+        let Some(slot) = self.slots.get_mut(name) else {
+            return;
+        };
+        if slot.retries.len() < RETRIES_MAX {
+            slot.retries.push_back(event);
+        }
+        slot.retry_at = Some(Instant::now() + RETRY_AFTER);
+    }
+
+    /// Tells the machines what the application's requests have shown.
+    fn watch(&mut self) {
+        let names: Vec<SlotName> = self.slots.keys().cloned().collect();
+        for name in names {
+            let Some(serving) = self.slots.get(&name).and_then(|slot| slot.current.clone()) else {
+                continue;
+            };
+            let release = serving.release();
+            let (traffic, deaths) = serving.take_watched();
+            for how in deaths {
+                tracing::warn!(slot = %name, release = %release.short(), %how, "worker died");
+                self.drive(&name, Event::WorkerDied { release, how });
+            }
+            if traffic.rows > 0 {
+                self.drive(&name, Event::Traffic { release, traffic });
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        self.watch();
+        let names: Vec<SlotName> = self.slots.keys().cloned().collect();
+        for name in &names {
+            self.drive(name, Event::Tick);
+            self.retry(name);
+            self.reopen(name);
+        }
+        self.take_retired_windows(now);
+        if now >= self.windows_at {
+            self.windows_at = now.plus_secs(self.config.report.window_secs.into());
+            self.take_windows(now);
+        }
+        if now >= self.health_at {
+            self.health_at = now.plus_secs(self.config.report.health_secs.into());
+            self.take_health(now);
+        }
+        if now >= self.refresh_at {
+            self.refresh_at = now.plus_secs(REFRESH_SECS + jitter_secs(REFRESH_SECS / 4));
+            self.jobs.refresh();
+        }
+        self.outbox.save_unsaved();
+    }
+
+    fn retry(&mut self, name: &SlotName) {
+        let Some(slot) = self.slots.get_mut(name) else {
+            return;
+        };
+        if slot.retry_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        slot.retry_at = None;
+        let events = std::mem::take(&mut slot.retries);
+        for event in events {
+            self.drive(name, event);
+        }
+    }
+
+    /// After every message: start the next job, send what is due, show what changed.
+    fn settle(&mut self) {
+        self.start_job();
+        self.send_due();
+        self.show(false);
+    }
+}
+
+/// A random number of seconds up to `secs_max`.
+fn jitter_secs(secs_max: u64) -> u64 {
+    getrandom::u64().unwrap_or(0) % (secs_max + 1)
+}

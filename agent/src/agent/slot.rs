@@ -1,0 +1,129 @@
+//! One slot as the owner holds it: the machine's state, its sessions, what waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bellwether_package::{PackageId, SlotName};
+use bellwether_protocol::Status;
+use bellwether_rollout::device::{Event, State};
+
+use crate::serving::{OpenError, Serving};
+use crate::store::{Store, StoreError};
+use crate::view::OutcomeView;
+
+/// Format of the stored state; another one is not read.
+const VERSION: u8 = 1;
+/// Folder of the states in the state folder.
+const FOLDER: &str = "slots";
+
+/// One slot.
+pub(super) struct Slot {
+    pub(super) state: State,
+    /// What became of the last order, for people.
+    pub(super) outcome: Option<OutcomeView>,
+    /// What shall answer, if anything.
+    pub(super) wanted: Option<Wanted>,
+    /// Whether a job opens a session for this slot.
+    pub(super) opening: bool,
+    /// When a session that could not be opened is tried again.
+    pub(super) reopen_at: Option<Instant>,
+    /// Attempts to open it so far.
+    pub(super) reopened: u32,
+    /// What answers.
+    pub(super) current: Option<Arc<Serving>>,
+    /// During a trial: the good release, ready.
+    pub(super) standby: Option<Arc<Serving>>,
+    /// What answered before and still has counts or requests.
+    pub(super) retiring: Vec<Arc<Serving>>,
+    /// Events whose state the disk did not take.
+    pub(super) retries: VecDeque<Event>,
+    pub(super) retry_at: Option<Instant>,
+    /// The status that was reported last.
+    pub(super) told: Option<Status>,
+}
+
+/// What shall answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) release: PackageId,
+    pub(super) also_baseline: Option<PackageId>,
+    pub(super) trial: bool,
+}
+
+/// A session was opened, or not.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) slot: SlotName,
+    pub(super) wanted: Wanted,
+    pub(super) result: Result<Arc<Serving>, OpenError>,
+}
+
+impl Slot {
+    pub(super) fn new(state: State, outcome: Option<OutcomeView>) -> Self {
+        Self {
+            state,
+            outcome,
+            wanted: None,
+            opening: false,
+            reopen_at: None,
+            reopened: 0,
+            current: None,
+            standby: None,
+            retiring: Vec::new(),
+            retries: VecDeque::new(),
+            retry_at: None,
+            told: None,
+        }
+    }
+
+    /// Every session of the slot that may hold counts.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &Arc<Serving>> {
+        self.retiring
+            .iter()
+            .chain(&self.standby)
+            .chain(&self.current)
+    }
+}
+
+/// The name of a slot's state in the state folder.
+pub(super) fn file(name: &SlotName) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+/// The slots that have a state on disk.
+pub(super) fn stored(store: &Store) -> Result<Vec<SlotName>, StoreError> {
+    let folder = store.path(FOLDER);
+    let io = |error| StoreError::io("read", &folder, error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let name = name.to_string_lossy();
+        // A slot's name has no dot: beside it lie only its previous copy and what a crash left.
+        let stem = name.split('.').next().unwrap_or_default();
+        if let Ok(name) = SlotName::new(stem)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+pub(super) fn save(store: &Store, state: &State) -> Result<(), StoreError> {
+    let encoded = postcard::to_stdvec(state).expect("a slot's state has only plain fields");
+    let mut bytes = vec![VERSION];
+    bytes.extend(encoded);
+    store.put(&file(state.slot()), &bytes)
+}
+
+/// The state of a slot; `None` when it is damaged, or of other software.
+pub(super) fn load(store: &Store, name: &SlotName) -> Option<State> {
+    let bytes = store
+        .load(&file(name))
+        .inspect_err(|error| tracing::error!(slot = %name, %error, "cannot load"))
+        .ok()??;
+    let (version, encoded) = bytes.split_first()?;
+    let state: State = (*version == VERSION).then(|| postcard::from_bytes(encoded).ok())??;
+    (state.slot() == name).then_some(state)
+}

@@ -1,0 +1,279 @@
+//! The agent's configuration: one TOML file, read once, typed, unknown keys refused.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use bellwether_package::Attribute;
+use bellwether_package::ids::ATTRIBUTES_MAX;
+use bellwether_protocol::DeviceId;
+use serde::Deserialize;
+
+/// Longest configuration file in bytes: a person writes it by hand.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// Everything that the agent is told by the person who installs it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The device's name, and the common name of its certificate.
+    pub device: DeviceId,
+    /// The folder where the agent keeps all it must remember.
+    pub state_dir: PathBuf,
+    /// Path of the `bellwether-worker` binary that runs models in confinement.
+    pub worker: PathBuf,
+    /// The local API.
+    #[serde(default)]
+    pub api: Api,
+    /// What is known about the device: cohorts and approvals select by it.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// What is reported, and how often.
+    #[serde(default)]
+    pub report: Report,
+    /// What the agent may use of the device.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The local API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Where it listens; port 0 takes any free port and writes it to `endpoints.json`.
+    pub listen: SocketAddr,
+    /// How many requests are worked on at the same time; more are answered with 503.
+    pub requests_max: usize,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            requests_max: 16,
+        }
+    }
+}
+
+/// Reporting intervals.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Report {
+    /// Length of a window of counts in seconds.
+    pub window_secs: u32,
+    /// Seconds between health records.
+    pub health_secs: u32,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            window_secs: 300,
+            health_secs: 300,
+        }
+    }
+}
+
+/// What the agent may use of the device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest package that is downloaded, in bytes.
+    pub package_bytes_max: u64,
+    /// Bytes that stay free on the state folder's disk.
+    pub disk_bytes_free_min: u64,
+    /// Memory that one model's worker may use, in bytes.
+    pub worker_memory_bytes_max: u64,
+    /// Longest that one inference may take, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            package_bytes_max: 512 * 1024 * 1024,
+            disk_bytes_free_min: 16 * 1024 * 1024,
+            worker_memory_bytes_max: 1024 * 1024 * 1024,
+            deadline_ms: 5_000,
+        }
+    }
+}
+
+/// Why a configuration is refused. The operator has to mend the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: check the path and its permissions", path.display())]
+    Unreadable {
+        /// The configuration file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file is far too long to be a configuration.
+    #[error("{} is longer than {CONFIG_BYTES_MAX} bytes: this is not an agent's configuration", path.display())]
+    TooLong {
+        /// The configuration file.
+        path: PathBuf,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{} is not a valid configuration", path.display())]
+    Malformed {
+        /// The configuration file.
+        path: PathBuf,
+        /// Line, key and what is wrong with it.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its bounds.
+    #[error("{key} in {} must be {must}", path.display())]
+    OutOfBounds {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+/// Shortest window and health interval: a second, the resolution of wire times.
+const INTERVAL_SECS_MIN: u32 = 1;
+/// Longest: a day, or counts would overflow and silence would look like health.
+const INTERVAL_SECS_MAX: u32 = 86_400;
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]; unknown keys are errors.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        if length > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLong {
+                path: path.to_owned(),
+            });
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let config: Self = toml::from_str(&text).map_err(|source| ConfigError::Malformed {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config
+            .check()
+            .map_err(|(key, must)| ConfigError::OutOfBounds {
+                path: path.to_owned(),
+                key,
+                must,
+            })?;
+        Ok(config)
+    }
+
+    /// The attributes as cohorts and approvals select by them.
+    pub fn attributes(&self) -> Vec<Attribute> {
+        self.attributes
+            .iter()
+            .filter_map(|(key, value)| Attribute::new(key, value).ok())
+            .collect()
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let interval = INTERVAL_SECS_MIN..=INTERVAL_SECS_MAX;
+        if !interval.contains(&self.report.window_secs) {
+            return Err(("report.window_secs", "from 1 to 86400"));
+        }
+        if !interval.contains(&self.report.health_secs) {
+            return Err(("report.health_secs", "from 1 to 86400"));
+        }
+        if !(1..=256).contains(&self.api.requests_max) {
+            return Err(("api.requests_max", "from 1 to 256"));
+        }
+        if !(10..=600_000).contains(&self.limits.deadline_ms) {
+            return Err(("limits.deadline_ms", "from 10 to 600000"));
+        }
+        if self.limits.worker_memory_bytes_max < 16 * 1024 * 1024 {
+            return Err((
+                "limits.worker_memory_bytes_max",
+                "at least 16777216 (16 MiB)",
+            ));
+        }
+        if self.attributes.len() > ATTRIBUTES_MAX
+            || self
+                .attributes
+                .iter()
+                .any(|(key, value)| Attribute::new(key, value).is_err())
+        {
+            return Err((
+                "attributes",
+                "at most 32, keys up to 24 and values up to 48 of [a-z0-9-_.]",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    const LEAST: &str = "device = \"pump-1\"\nstate_dir = \"s\"\nworker = \"w\"\n";
+
+    #[test]
+    fn the_least_configuration_is_enough() {
+        let config = read(LEAST).unwrap();
+        assert_eq!(config.report.window_secs, 300);
+        assert!(config.api.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        for text in [
+            format!("{LEAST}sevrer = \"x\"\n"),
+            format!("{LEAST}[report]\nwindow_sec = 3\n"),
+        ] {
+            let Err(ConfigError::Malformed { source, .. }) = read(&text) else {
+                panic!("unknown key accepted: {text}");
+            };
+            assert!(source.to_string().contains("unknown field"), "{source}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused_by_key() {
+        let text = format!("{LEAST}[report]\nwindow_secs = 0\n");
+        assert!(matches!(
+            read(&text),
+            Err(ConfigError::OutOfBounds {
+                key: "report.window_secs",
+                ..
+            })
+        ));
+        let text = format!("{LEAST}[attributes]\n\"Bad Key\" = \"x\"\n");
+        assert!(matches!(
+            read(&text),
+            Err(ConfigError::OutOfBounds {
+                key: "attributes",
+                ..
+            })
+        ));
+        let text = "device = \"Not A Name\"\nstate_dir = \"s\"\nworker = \"w\"\n";
+        assert!(matches!(read(text), Err(ConfigError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::read(Path::new("/nonexistent/agent.toml")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/agent.toml"));
+    }
+}

@@ -1,0 +1,328 @@
+//! Enrolment: key, request, certificate; server and trust root pinned by fingerprints given by
+//! hand.
+//!
+//! Neither fingerprint is ever learned from the server: they are what defends against it.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use bellwether_package::Digest;
+use bellwether_package::digest::sha256;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::identity::{self, IdentityError, Server, provider};
+use crate::remote::{Remote, RemoteError};
+use crate::store::{Store, StoreError};
+use crate::trust::{Trust, TrustError};
+
+/// Longest claim in bytes: a one-time password, not a document.
+const CLAIM_BYTES_MAX: u64 = 1024;
+/// Longest answer to an enrolment: two certificates and a chain of trust roots in base64.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// How long the server may take for the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the operator gives by hand.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `https://host:port` of the server.
+    pub server: String,
+    /// SHA-256 of the DER bytes of the server's certificate authority.
+    pub authority: Digest,
+    /// SHA-256 of the payload of a trust root in the chain that the device is to start from.
+    pub root: Digest,
+    /// The file that holds the claim.
+    pub claim_file: PathBuf,
+}
+
+/// Why the device is not enrolled. Nothing that the server sent was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The address is not `https://host[:port]`.
+    #[error("{0} is not an address of the form https://host:port")]
+    Address(String),
+    /// The claim's file cannot be read.
+    #[error("cannot read the claim from {}", path.display())]
+    Claim {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The server cannot be reached.
+    #[error("cannot reach {server}: check the address and the network")]
+    Unreachable {
+        /// The server.
+        server: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The server did not show the pinned authority, or does not hold a certificate under it.
+    #[error(
+        "{server} is not the server with the authority {expected}: check both; if they are right, \
+         somebody is in between"
+    )]
+    WrongAuthority {
+        /// The server.
+        server: String,
+        /// The fingerprint that was given.
+        expected: Digest,
+        /// The cause.
+        source: rustls::Error,
+    },
+    /// The server refused, or its answer is none.
+    #[error("the server did not enrol the device")]
+    Remote(#[from] RemoteError),
+    /// The answer holds something unusable.
+    #[error("the server's answer holds no usable {what}")]
+    Answer {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The trust root is not the one whose fingerprint was given.
+    #[error("the server's trust root is refused")]
+    Trust(#[from] TrustError),
+    /// Key, certificate or request.
+    #[error("cannot make or keep the device's identity")]
+    Identity(#[from] IdentityError),
+    /// The certificate request could not be made.
+    #[error("cannot make a certificate request")]
+    Csr(#[from] rcgen::Error),
+    /// The state folder.
+    #[error("cannot use the state folder")]
+    Store(#[from] StoreError),
+}
+
+#[derive(Serialize)]
+struct Ask<'a> {
+    claim: &'a str,
+    device: &'a str,
+    csr_pem: String,
+    attributes: &'a BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    certificate_pem: String,
+    ca_pem: String,
+    mqtts: String,
+    trust_root_b64: String,
+}
+
+/// Enrols the device and keeps what it was given.
+///
+/// # Errors
+///
+/// [`EnrolError`]; the device is then as enrolled as it was before.
+pub fn enrol(config: &Config, request: &Request) -> Result<(), EnrolError> {
+    let server = request.server.trim_end_matches('/').to_owned();
+    let claim = read_claim(&request.claim_file)?;
+    let store = Store::open(&config.state_dir)?;
+    let authority = pinned_authority(&server, request.authority)?;
+    let key = identity::key_pair(&store)?;
+    let ask = Ask {
+        claim: &claim,
+        device: config.device.as_str(),
+        csr_pem: certificate_request(config.device.as_str(), &key)?,
+        attributes: &config.attributes,
+    };
+    let remote = Remote::new(&server, identity::ureq_tls(&authority, None));
+    let answer: Answer = remote.post_json("/v1/enroll", &ask, ANSWER_BYTES_MAX)?;
+    let told = CertificateDer::from_pem_slice(answer.ca_pem.as_bytes())
+        .map_err(|_| EnrolError::Answer { what: "authority" })?;
+    if sha256(&told) != request.authority {
+        return Err(EnrolError::Answer {
+            what: "authority with the given fingerprint",
+        });
+    }
+    let certificate = CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes());
+    if certificate.is_err() {
+        return Err(EnrolError::Answer {
+            what: "certificate",
+        });
+    }
+    let chain = base64::engine::general_purpose::STANDARD
+        .decode(&answer.trust_root_b64)
+        .map_err(|_| EnrolError::Answer { what: "trust root" })?;
+    Trust::start(&store, &chain, request.root)?;
+    let server = Server {
+        https: server,
+        mqtts: answer.mqtts,
+    };
+    identity::keep(&store, &answer.certificate_pem, &answer.ca_pem, &server)?;
+    Ok(())
+}
+
+fn read_claim(path: &Path) -> Result<String, EnrolError> {
+    let mut claim = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(CLAIM_BYTES_MAX).read_to_string(&mut claim))
+        .map_err(|source| EnrolError::Claim {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(claim.trim().to_owned())
+}
+
+fn certificate_request(device: &str, key: &rcgen::KeyPair) -> Result<String, rcgen::Error> {
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, device);
+    params.serialize_request(key)?.pem()
+}
+
+/// Shakes hands with the server and returns the authority it showed, whose fingerprint is `pin`
+/// and under which its certificate is valid.
+fn pinned_authority(server: &str, pin: Digest) -> Result<CertificateDer<'static>, EnrolError> {
+    let malformed = || EnrolError::Address(server.to_owned());
+    let (host, port) = host_and_port(server).ok_or_else(malformed)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| malformed())?;
+    let unreachable = |source| EnrolError::Unreachable {
+        server: server.to_owned(),
+        source,
+    };
+    let address = (host, port)
+        .to_socket_addrs()
+        .map_err(unreachable)?
+        .next()
+        .ok_or_else(malformed)?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT).map_err(unreachable)?;
+    stream
+        .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(unreachable)?;
+    stream
+        .set_write_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(unreachable)?;
+    let wrong = |source| EnrolError::WrongAuthority {
+        server: server.to_owned(),
+        expected: pin,
+        source,
+    };
+    let verifier = Arc::new(PinnedAuthority {
+        pin,
+        provider: provider(),
+        found: Mutex::default(),
+    });
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier.clone())
+        .with_no_client_auth();
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(wrong)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).map_err(|error| {
+            match error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            {
+                Some(tls) => wrong(tls.clone()),
+                None => unreachable(error),
+            }
+        })?;
+    }
+    let found = verifier
+        .found
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    found.ok_or_else(|| wrong(rustls::Error::NoCertificatesPresented))
+}
+
+fn host_and_port(server: &str) -> Option<(&str, u16)> {
+    let authority = server.strip_prefix("https://")?;
+    if authority.contains(['/', '?', '#', '@']) {
+        return None;
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() => {
+            Some((host.trim_matches(['[', ']']), port.parse().ok()?))
+        }
+        Some(_) => None,
+        None => Some((authority, 443)),
+    }
+}
+
+/// Believes a server whose chain holds the pinned authority, and checks it under that alone.
+#[derive(Debug)]
+struct PinnedAuthority {
+    pin: Digest,
+    provider: Arc<CryptoProvider>,
+    found: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for PinnedAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let authority = intermediates
+            .iter()
+            .find(|certificate| sha256(certificate) == self.pin)
+            .ok_or(unknown)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), self.provider.clone())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verified = verifier.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(authority.clone().into_owned());
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,37 @@
+//! The device: link, outbox, download, slots, local API.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the configuration file |
+//! | [`store`] | small files that are whole or absent, whatever moment the power goes |
+//! | [`outbox`] | reports until the server has them |
+//! | [`identity`], [`enrol`] | key, certificate, pinned server; how the device gets them |
+//! | [`trust`] | trust root and revocations on disk, and their renewal |
+//! | [`remote`], [`link`] | the server by HTTP, the broker by MQTT |
+//! | [`fetch`] | downloads that resume and verify as they come |
+//! | [`serving`] | which session answers in which slot |
+//! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
+//! | [`api`], [`view`], [`status`] | what applications and people are told |
+//! | [`health`], [`clock`] | the device itself |
+//!
+//! It decides nothing about releases: `rollout::device` does, `package` verifies, `runtime`
+//! runs. It links no inference engine; models run in the worker process. Nothing here opens a
+//! port but the local API.
+
+pub mod agent;
+pub mod api;
+mod causes;
+pub mod clock;
+pub mod config;
+pub mod enrol;
+pub mod fetch;
+pub mod health;
+pub mod identity;
+pub mod link;
+pub mod outbox;
+pub mod remote;
+pub mod serving;
+pub mod status;
+pub mod store;
+pub mod trust;
+pub mod view;

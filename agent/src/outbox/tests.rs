@@ -1,0 +1,149 @@
+use bellwether_package::{PackageId, SlotName};
+use bellwether_protocol::{ClockState, Health, Outcome, OutcomeKind, Sequence};
+
+use super::*;
+
+fn health() -> Record {
+    Record::Health(Health {
+        cpu_permille: None,
+        memory_bytes_used: None,
+        memory_bytes: None,
+        disk_bytes_free: None,
+        disk_bytes: None,
+        temperature_centi_c: None,
+        load_centi: None,
+        uptime_secs: 1,
+        agent_version: heapless_version(),
+        clock: ClockState::Plausible,
+    })
+}
+
+fn heapless_version<S: Default>() -> S {
+    S::default()
+}
+
+fn outcome() -> Record {
+    Record::Outcome(Outcome {
+        slot: SlotName::new("anomaly").unwrap(),
+        release: Some(PackageId(bellwether_package::digest::sha256(b"release"))),
+        sequence: Sequence { epoch: 1, n: 7 },
+        rollout: None,
+        kind: OutcomeKind::Committed,
+        serving: None,
+    })
+}
+
+fn open(folder: &Path, boot: u64) -> Outbox {
+    Outbox::open(folder, BootId(boot)).unwrap()
+}
+
+fn ack(boot: u64, seqs: &[u64]) -> Ack {
+    Ack {
+        boot: BootId(boot),
+        seqs: seqs.iter().copied().collect(),
+    }
+}
+
+fn key(bytes: &[u8]) -> (u64, u64) {
+    let report: Report = decode(bytes).unwrap();
+    (report.boot.0, report.seq)
+}
+
+#[test]
+fn a_record_stays_until_the_server_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    outbox.push(health(), UnixSecs(1)).unwrap();
+    outbox.push(outcome(), UnixSecs(2)).unwrap();
+    let now = Instant::now();
+    let sent: Vec<_> = outbox.due(now, 8).iter().map(|bytes| key(bytes)).collect();
+    assert_eq!(sent, [(1, 2), (1, 1)], "outcomes first");
+    assert!(outbox.due(now, 8).is_empty(), "not twice on one link");
+    outbox.link_lost();
+    assert_eq!(outbox.due(now, 8).len(), 2, "again after the link was lost");
+    assert_eq!(
+        outbox.due(now + RESEND_AFTER, 8).len(),
+        2,
+        "again without acknowledgement"
+    );
+    assert_eq!(
+        outbox.acknowledge(&ack(2, &[1, 2])),
+        0,
+        "another boot's acknowledgement"
+    );
+    assert_eq!(outbox.acknowledge(&ack(1, &[2, 9])), 1);
+    assert_eq!(outbox.len(), 1);
+}
+
+#[test]
+fn records_of_an_earlier_boot_survive_it() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), 1).push(outcome(), UnixSecs(1)).unwrap();
+    let mut outbox = open(folder.path(), 2);
+    outbox.push(outcome(), UnixSecs(2)).unwrap();
+    let sent: Vec<_> = outbox
+        .due(Instant::now(), 8)
+        .iter()
+        .map(|bytes| key(bytes))
+        .collect();
+    assert_eq!(sent, [(1, 1), (2, 1)]);
+    outbox.acknowledge(&ack(1, &[1]));
+    outbox.acknowledge(&ack(2, &[1]));
+    assert!(open(folder.path(), 3).is_empty());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_full_box_gives_up_health_and_never_outcomes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    outbox.records_max = 3;
+    outbox.push(health(), UnixSecs(1)).unwrap();
+    for n in 0..3 {
+        outbox.push(outcome(), UnixSecs(n)).unwrap();
+    }
+    assert_eq!(outbox.len(), 3);
+    assert!(matches!(
+        outbox.push(health(), UnixSecs(9)),
+        Err(OutboxError::Full)
+    ));
+    assert!(
+        outbox
+            .entries
+            .values()
+            .all(|entry| entry.kind == Kind::Outcome)
+    );
+}
+
+#[test]
+fn damaged_and_foreign_files_are_removed_and_never_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    outbox.push(outcome(), UnixSecs(1)).unwrap();
+    let path = std::fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    std::fs::write(&path, b"torn").unwrap();
+    std::fs::write(folder.path().join("0-0-0-o.tmp"), b"left by a crash").unwrap();
+    let mut outbox = open(folder.path(), 2);
+    assert!(outbox.due(Instant::now(), 8).is_empty());
+    assert!(outbox.is_empty());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_outcome_that_the_disk_refuses_is_kept_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    let moved = folder.path().with_extension("moved");
+    std::fs::rename(folder.path(), &moved).unwrap();
+    outbox.push(outcome(), UnixSecs(1)).unwrap();
+    assert!(outbox.push(health(), UnixSecs(1)).is_err());
+    assert_eq!(outbox.due(Instant::now(), 8).len(), 1);
+    std::fs::rename(&moved, folder.path()).unwrap();
+    outbox.save_unsaved();
+    assert_eq!(open(folder.path(), 2).len(), 1);
+}

@@ -1,0 +1,238 @@
+//! The server's REST API, as far as a device uses it. Blocking: call it off the runtime's threads.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::StatusCode;
+
+/// How long the server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to begin its answer, and between two parts of a body.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest error answer that is read.
+const ERROR_BYTES_MAX: u64 = 16 * 1024;
+/// Longest text of the server that reaches a log line.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// Why the server did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// It cannot be reached, or the connection broke: try again later.
+    #[error("the server cannot be reached")]
+    Unreachable(#[source] Box<ureq::Error>),
+    /// It refused. Its own words say why.
+    #[error("the server refused with {status}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// Its answer is longer than such an answer may be, or not what was asked for.
+    #[error("the server's answer to {path} is unusable: {why}")]
+    Answer {
+        /// What was asked.
+        path: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl RemoteError {
+    /// Whether asking again later may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Answer { .. } => false,
+        }
+    }
+}
+
+/// The server, seen by HTTP.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    agent: ureq::Agent,
+    base: String,
+}
+
+/// A body that arrives, and where in the whole it begins.
+pub struct Content {
+    /// Offset of its first byte.
+    pub from: u64,
+    /// Length of the whole, if the server tells.
+    pub whole_bytes: Option<u64>,
+    /// The bytes.
+    pub body: Box<dyn Read + Send>,
+}
+
+impl Remote {
+    /// The server at `base` (`https://host:port`).
+    pub fn new(base: &str, tls: ureq::tls::TlsConfig) -> Self {
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(concat!("bellwether-agent/", env!("CARGO_PKG_VERSION")))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_per_read(Some(ANSWER_TIMEOUT))
+            .timeout_per_write(Some(ANSWER_TIMEOUT))
+            .build();
+        Self {
+            agent: config.new_agent(),
+            base: base.to_owned(),
+        }
+    }
+
+    /// The whole body at `path`, at most `bytes_max`; `None` when there is no such thing.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`].
+    pub fn get(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+        let answer = self.agent.get(self.url(path)).call().map_err(unreachable)?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        read(path, answer, bytes_max).map(Some)
+    }
+
+    /// Posts `body` as JSON and reads the answer as JSON of at most `bytes_max`.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`].
+    pub fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        bytes_max: u64,
+    ) -> Result<T, RemoteError> {
+        let answer = self
+            .agent
+            .post(self.url(path))
+            .send_json(body)
+            .map_err(unreachable)?;
+        let bytes = read(path, answer, bytes_max)?;
+        serde_json::from_slice(&bytes).map_err(|_| unusable(path, "it lacks fields"))
+    }
+
+    /// The body at `path` from byte `from` on, or from 0 when the server does not resume.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteError`].
+    pub fn content(&self, path: &str, from: u64) -> Result<Content, RemoteError> {
+        let mut request = self.agent.get(self.url(path));
+        if from > 0 {
+            request = request.header("range", format!("bytes={from}-"));
+        }
+        let answer = request.call().map_err(unreachable)?;
+        let status = answer.status();
+        let length = answer.body().content_length();
+        let begins = match status {
+            StatusCode::OK => 0,
+            StatusCode::PARTIAL_CONTENT => {
+                let told = answer
+                    .headers()
+                    .get("content-range")
+                    .and_then(|v| v.to_str().ok());
+                if told.and_then(range_start) != Some(from) {
+                    return Err(unusable(path, "it begins elsewhere than asked"));
+                }
+                from
+            }
+            _ => return Err(refused(answer)),
+        };
+        Ok(Content {
+            from: begins,
+            whole_bytes: length.map(|length| begins.saturating_add(length)),
+            body: Box::new(
+                answer
+                    .into_body()
+                    .into_with_config()
+                    .limit(u64::MAX)
+                    .reader(),
+            ),
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+fn range_start(header: &str) -> Option<u64> {
+    header
+        .strip_prefix("bytes ")?
+        .split_once('-')?
+        .0
+        .parse()
+        .ok()
+}
+
+fn read(
+    path: &str,
+    answer: ureq::http::Response<ureq::Body>,
+    bytes_max: u64,
+) -> Result<Vec<u8>, RemoteError> {
+    if !answer.status().is_success() {
+        return Err(refused(answer));
+    }
+    answer
+        .into_body()
+        .into_with_config()
+        .limit(bytes_max)
+        .read_to_vec()
+        .map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => unusable(path, "it is too long"),
+            error => unreachable(error),
+        })
+}
+
+fn refused(answer: ureq::http::Response<ureq::Body>) -> RemoteError {
+    let status = answer.status();
+    let body = answer
+        .into_body()
+        .into_with_config()
+        .limit(ERROR_BYTES_MAX)
+        .read_to_vec();
+    let json: Option<serde_json::Value> = body
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let text = |key: &str| {
+        json.as_ref()?
+            .get("error")?
+            .get(key)?
+            .as_str()
+            .map(str::to_owned)
+    };
+    let message = text("message").unwrap_or_else(|| "it does not say why".to_owned());
+    let message = text("next").map_or(message.clone(), |next| format!("{message} ({next})"));
+    // The server's words go to a log: one bounded line of it.
+    let message = message
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_CHARS_MAX)
+        .collect();
+    RemoteError::Refused {
+        status: status.as_u16(),
+        message,
+    }
+}
+
+fn unreachable(error: ureq::Error) -> RemoteError {
+    RemoteError::Unreachable(Box::new(error))
+}
+
+fn unusable(path: &str, why: &'static str) -> RemoteError {
+    RemoteError::Answer {
+        path: path.to_owned(),
+        why,
+    }
+}
