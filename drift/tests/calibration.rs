@@ -2,6 +2,7 @@
 //!
 //! The whole table goes to docs/drift-calibration.md:
 //! `cargo test --release -p bellwether-drift --test calibration -- --ignored`
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use std::fmt::Write as _;
 

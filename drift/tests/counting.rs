@@ -1,4 +1,5 @@
 //! Baselines and counts: exact merging, and what is refused.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use bellwether_drift::baseline::BINS_MAX;
 use bellwether_drift::{

@@ -1,4 +1,5 @@
 //! Medians, trimmed means, and permutation tests over devices.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use bellwether_drift::arms::{
     ArmsError, DRAWS_MAX, Pair, Permutation, Statistic, Tail, choose, difference_in_differences,

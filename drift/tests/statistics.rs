@@ -1,4 +1,5 @@
 //! Statistics against oracles: scipy 1.17 values written down here, and statrs.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use bellwether_drift::gamma::chi_square_survival;
 use bellwether_drift::{

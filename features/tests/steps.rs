@@ -1,4 +1,5 @@
 //! Steps on single rows, their checks, and their bytes on the wire.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use bellwether_features::{
     CHANNELS_MAX, FillRule, Method, Plan, STEPS_MAX, Step, StepError, apply_row, validate,

@@ -1,4 +1,5 @@
 //! Streams of rows: what is emitted, whatever the chunks.
+#![allow(clippy::unwrap_used)] // Helpers of tests panic as tests do.
 
 use bellwether_features::{
     FillRule, GAP_ROWS_MAX, Method, Pipeline, Plan, Step, StreamError, TIME_US_MAX,
