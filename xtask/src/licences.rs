@@ -11,14 +11,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let program = program()?;
     shell::run(
         Command::new(program)
-            .args([
-                "--all-features",
-                "--offline",
-                "check",
-                "licenses",
-                "bans",
-                "sources",
-            ])
+            .args(["--locked", "check", "licenses", "bans", "sources"])
             .current_dir(shell::root()),
     )
 }
