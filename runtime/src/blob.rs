@@ -10,20 +10,27 @@ use std::{
     os::fd::AsRawFd,
 };
 
-use bellwether_package::{Digest, digest::ChunkRoot};
+use bellwether_package::{
+    Digest, SectionKind,
+    digest::ChunkRoot,
+    manifest::BLOB_BYTES_MAX,
+    read::BlobSink,
+};
+use embedded_io::ErrorKind;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-
-/// The largest model that is run; the package format's own bound.
-pub const BLOB_BYTES_MAX: u64 = bellwether_package::manifest::BLOB_BYTES_MAX;
 
 const COPY_BYTES: usize = 64 * 1024;
 
 /// Takes in a model's bytes, hashes them, and seals them.
+///
+/// As a [`BlobSink`] it takes the ONNX model straight from the reader of a package and passes over
+/// the variant for microcontrollers.
 #[derive(Debug)]
-pub struct BlobWriter {
+pub struct BlobSealer {
     file: File,
     root: ChunkRoot,
     length: u64,
+    wanted: bool,
 }
 
 /// A model's bytes that can no longer change.
@@ -34,7 +41,7 @@ pub struct SealedBlob {
     length: u64,
 }
 
-impl BlobWriter {
+impl BlobSealer {
     /// Makes an empty one. Fails if the kernel has no `memfd_create`, or no memory.
     pub fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -42,11 +49,12 @@ impl BlobWriter {
             file: File::from(memfd_create(c"bellwether-model", flags)?),
             root: ChunkRoot::default(),
             length: 0,
+            wanted: true,
         })
     }
 
     /// Appends bytes.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.length += bytes.len() as u64;
         if self.length > BLOB_BYTES_MAX {
             return Err(io::Error::new(
@@ -70,15 +78,34 @@ impl BlobWriter {
     }
 }
 
+impl BlobSink for BlobSealer {
+    type Error = ErrorKind;
+
+    fn begin(&mut self, kind: SectionKind, _length: u64) -> Result<(), ErrorKind> {
+        self.wanted = kind == SectionKind::OnnxBlob;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
+        if !self.wanted {
+            return Ok(());
+        }
+        self.write(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull => ErrorKind::OutOfMemory,
+            _ => ErrorKind::Other,
+        })
+    }
+}
+
 impl SealedBlob {
     /// Copies, hashes and seals everything `source` gives, at most [`BLOB_BYTES_MAX`].
     pub fn copy_from(mut source: impl Read) -> io::Result<Self> {
-        let mut writer = BlobWriter::new()?;
+        let mut sealer = BlobSealer::new()?;
         let mut buffer = vec![0; COPY_BYTES];
         loop {
             match source.read(&mut buffer) {
-                Ok(0) => return writer.seal(),
-                Ok(n) => writer.append(&buffer[..n])?,
+                Ok(0) => return sealer.seal(),
+                Ok(n) => sealer.write(&buffer[..n])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

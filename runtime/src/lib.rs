@@ -35,7 +35,7 @@ mod window;
 pub mod wire;
 pub mod worker;
 
-pub use blob::{BlobWriter, SealedBlob};
+pub use blob::{BlobSealer, SealedBlob};
 pub use error::{InputError, OpenError, OutputError, RunError};
 pub use latency::LatencyHistogram;
 pub use options::Options;

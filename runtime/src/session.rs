@@ -44,7 +44,7 @@ pub struct Run {
 impl Session {
     /// Starts a worker on the package's ONNX model.
     ///
-    /// `blob` holds the model's bytes, as [`BlobWriter`](crate::BlobWriter) sealed them while the
+    /// `blob` holds the model's bytes, as [`BlobSealer`](crate::BlobSealer) sealed them while the
     /// package was read; other bytes than the manifest's are refused.
     pub fn open(
         package: VerifiedPackage,

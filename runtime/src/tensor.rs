@@ -34,7 +34,7 @@ impl Tensor {
 
     /// The number of elements that the bytes hold.
     pub fn len(&self) -> usize {
-        self.bytes.len() / dtype_bytes(self.dtype)
+        self.bytes.len() / self.dtype.bytes()
     }
 
     /// True if the bytes hold no element.
@@ -51,24 +51,14 @@ impl Tensor {
     pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
         let dtype = self.dtype;
         self.bytes
-            .chunks_exact(dtype_bytes(dtype))
+            .chunks_exact(dtype.bytes())
             .map(move |bytes| number(dtype, bytes))
-    }
-}
-
-/// Bytes of one element.
-pub(crate) fn dtype_bytes(dtype: DType) -> usize {
-    match dtype {
-        DType::F64 | DType::I64 => 8,
-        DType::F32 | DType::I32 => 4,
-        DType::I16 | DType::U16 => 2,
-        DType::I8 | DType::U8 | DType::Bool => 1,
     }
 }
 
 /// Bytes that a shape needs; `None` if they pass `usize`.
 pub(crate) fn byte_length(dtype: DType, shape: &[u32]) -> Option<usize> {
-    shape.iter().try_fold(dtype_bytes(dtype), |bytes, dim| {
+    shape.iter().try_fold(dtype.bytes(), |bytes, dim| {
         bytes.checked_mul(usize::try_from(*dim).ok()?)
     })
 }

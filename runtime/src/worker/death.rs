@@ -111,6 +111,11 @@ impl Death {
         /// Rust's exit code after a panic.
         const PANICKED: i32 = 101;
         match (status.code(), status.signal()) {
+            // The engine panics where its own allocator gets nothing.
+            (Some(PANICKED), _) if message.contains("failed to allocate") => Self::OutOfMemory {
+                memory_bytes: limits.memory_bytes,
+                message,
+            },
             (Some(PANICKED), _) => Self::Panicked { message },
             (Some(code), _) => Self::Exited { code, message },
             (None, Some(signal)) => match Signal::from_named_raw(signal) {
