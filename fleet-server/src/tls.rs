@@ -33,7 +33,11 @@ pub fn server(ca: &Ca, identity: &Identity) -> Result<Arc<ServerConfig>, TlsErro
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key())?;
+        // With the CA, so that an enrolling device can pin it by its fingerprint.
+        .with_single_cert(
+            vec![identity.certificate.clone(), ca.certificate().clone()],
+            identity.key(),
+        )?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
