@@ -75,6 +75,8 @@ pub(crate) struct Workshop {
 pub(crate) struct Package {
     /// Its id.
     pub(crate) id: String,
+    /// The model's version.
+    pub(crate) version: String,
     /// Its file.
     pub(crate) path: PathBuf,
 }
@@ -168,22 +170,15 @@ impl Workshop {
         name: &str,
     ) -> anyhow::Result<Package> {
         let out = folder().join("out");
-        let text = std::fs::read_to_string(out.join(format!("release-{number}.toml")))?;
-        let mut lines: Vec<String> = Vec::new();
-        for line in text.lines() {
-            let key = line.split('=').next().unwrap_or_default().trim();
-            lines.push(match key {
-                "version" => format!("version = \"{version}\""),
-                // The copy lies elsewhere, so the files that it names are named in full.
-                "onnx" | "sample" => {
-                    let file = line.split('"').nth(1).context("a path in quotes")?;
-                    format!("{key} = \"{}\"", out.join(file).display())
-                }
-                _ => line.to_owned(),
-            });
+        let mut table = read_toml(&out.join(format!("release-{number}.toml")))?;
+        // The copy lies elsewhere, so the files that it names are named in full.
+        for (section, key) in [("model", "onnx"), ("sample", "path")] {
+            let file = table[section][key].as_str().context("a path")?;
+            table[section][key] = out.join(file).display().to_string().into();
         }
+        table["model"]["version"] = version.into();
         let config = self.folder.join(format!("{name}.toml"));
-        std::fs::write(&config, lines.join("\n"))?;
+        std::fs::write(&config, table.to_string())?;
         self.pack_from(&config, number, name)
     }
 
@@ -205,7 +200,12 @@ impl Workshop {
         let id = shown["id"]
             .as_str()
             .context("`bellwether inspect --json` names no id")?;
+        let version = read_toml(config)?["model"]["version"]
+            .as_str()
+            .context("a version")?
+            .to_owned();
         Ok(Package {
+            version,
             id: id.to_owned(),
             path,
         })
@@ -321,6 +321,11 @@ fn train() -> anyhow::Result<()> {
             .arg(requirements),
     )?;
     shell::run(Command::new(&python).arg(folder().join("train.py")))
+}
+
+fn read_toml(path: &Path) -> anyhow::Result<toml::Table> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    text.parse().with_context(|| format!("{}", path.display()))
 }
 
 fn owner_only(path: &Path) -> anyhow::Result<()> {

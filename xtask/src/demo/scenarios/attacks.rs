@@ -1,6 +1,6 @@
 //! Packages that devices refuse although the server, told to misbehave, offers them.
 
-use super::{Act, Package, Play, rollout::Standing, text};
+use super::{Act, Package, Play, rollout::Standing};
 
 /// A device looks at a package within seconds.
 const REFUSAL_SECS_MAX: u64 = 45;
@@ -12,7 +12,7 @@ pub(super) fn refused_by_devices(play: &mut Play<'_>, act: &mut Act) -> anyhow::
         (
             play.attacks.one_approval.clone(),
             "one approval where two must",
-            "1 person",
+            "1 persons approved it where 2 must",
         ),
         (
             play.attacks.other_slot.clone(),
@@ -76,12 +76,9 @@ fn refused(
     words: &str,
 ) -> anyhow::Result<String> {
     let rollout = play.roll_out(package, &play.policy())?;
-    let standing = play.follow(&rollout, REFUSAL_SECS_MAX, Standing::is_over)?;
-    let refused = standing.with_outcome("refused");
-    let told = refused
-        .first()
-        .map(|device| text(&device["outcome"], "text").to_owned())
-        .unwrap_or_default();
+    play.follow(&rollout, REFUSAL_SECS_MAX, Standing::is_over)?;
+    let refused = play.told(&rollout, package, "refused", 3)?;
+    let told = refused.first().cloned().unwrap_or_default();
     let (answered, _) = play.feed.answered_by(&package.id);
     act.check(
         play.view,

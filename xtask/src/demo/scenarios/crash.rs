@@ -40,7 +40,7 @@ pub(super) fn server_killed(play: &mut Play<'_>, act: &mut Act) -> anyhow::Resul
     let standing = play.follow(&rollout, ROLLOUT_SECS_MAX, Standing::is_over)?;
     act.check(
         play.view,
-        standing.state == "completed",
+        standing.state == "complete",
         format!("the rollout is {}", standing.state),
     );
     let kept = before.decisions.iter().all(|decision| {

@@ -282,7 +282,7 @@ impl Play<'_> {
         for rollout in rollouts.as_array().into_iter().flatten() {
             if matches!(
                 rollout["state"].as_str(),
-                Some("running" | "paused" | "created")
+                Some("draft" | "running" | "paused")
             ) {
                 let id = rollout["id"].to_string();
                 let _ = self.fleet.cli([

@@ -122,7 +122,7 @@ pub(super) fn the_world(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result<()
             fields.join(", ")
         ),
     );
-    let taken_back = standing.decided("roll-back").count();
+    let taken_back = standing.decided("roll_back").count();
     act.check(
         play.view,
         taken_back == 0 && standing.state == "running",

@@ -31,7 +31,7 @@ pub(super) fn good(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result<()> {
     );
     act.check(
         play.view,
-        standing.state == "completed",
+        standing.state == "complete",
         format!("the rollout is {}", standing.state),
     );
     let all = play.all_serve(&release, 10)?;
@@ -62,11 +62,11 @@ pub(super) fn wrong_slice(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result<
     let standing = play.follow(&rollout, STAGE_SECS_MAX, Standing::is_over)?;
     act.check(
         play.view,
-        standing.state == "rolled-back",
+        standing.state == "rolled_back",
         format!("the rollout is {}", standing.state),
     );
     let decision = standing
-        .decided("roll-back")
+        .decided("roll_back")
         .last()
         .cloned()
         .unwrap_or_default();
@@ -101,7 +101,7 @@ pub(super) fn lost_scaling(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result
     let (champion, release) = (play.release(1).clone(), play.release(3).clone());
     let rollout = play.roll_out(&release, &play.policy())?;
     let standing = play.follow(&rollout, STAGE_SECS_MAX, Standing::is_over)?;
-    let failed = standing.with_outcome("failed-before-serving");
+    let failed = play.told(&rollout, &release, "failed before serving", 3)?;
     act.check(
         play.view,
         failed.len() == 3,
@@ -112,7 +112,7 @@ pub(super) fn lost_scaling(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result
     );
     act.check(
         play.view,
-        standing.state == "rolled-back",
+        standing.state == "rolled_back",
         format!("the rollout is {}", standing.state),
     );
     let (answered, _) = play.feed.answered_by(&release.id);
@@ -121,10 +121,7 @@ pub(super) fn lost_scaling(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result
         answered == 0,
         format!("it answered {answered} rows of any application"),
     );
-    act.figures = failed
-        .first()
-        .map(|device| device_says(device))
-        .unwrap_or_default();
+    act.figures = failed.first().cloned().unwrap_or_default();
     only_champion_serves(play, act, &champion)
 }
 
@@ -139,7 +136,7 @@ pub(super) fn fails_in_the_field(play: &mut Play<'_>, act: &mut Act) -> anyhow::
         nonfinite > 0 && nonfinite < answered,
         format!("it answered {answered} rows on trial, {nonfinite} of them with NaN"),
     );
-    let back = standing.with_outcome("rolled-back-itself");
+    let back = play.told(&rollout, &release, "rolled back by the device", 3)?;
     act.check(
         play.view,
         back.len() == 3,
@@ -147,7 +144,7 @@ pub(super) fn fails_in_the_field(play: &mut Play<'_>, act: &mut Act) -> anyhow::
     );
     act.check(
         play.view,
-        standing.state == "rolled-back",
+        standing.state == "rolled_back",
         format!("the rollout is {}", standing.state),
     );
     let treated = standing.treated().len();
@@ -156,10 +153,7 @@ pub(super) fn fails_in_the_field(play: &mut Play<'_>, act: &mut Act) -> anyhow::
         treated == 3,
         format!("it stopped after {treated} devices"),
     );
-    act.figures = back
-        .first()
-        .map(|device| device_says(device))
-        .unwrap_or_default();
+    act.figures = back.first().cloned().unwrap_or_default();
     only_champion_serves(play, act, &champion)
 }
 
@@ -212,14 +206,6 @@ fn reason(decision: &Value) -> String {
         .as_array()
         .and_then(|reasons| reasons.first());
     first.and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn device_says(device: &Value) -> String {
-    format!(
-        "{}: {}",
-        text(device, "device"),
-        text(&device["outcome"], "text")
-    )
 }
 
 fn names(list: &Value) -> Vec<String> {

@@ -7,6 +7,9 @@ use serde_json::Value;
 use super::{Package, Play, text};
 use crate::demo::fleet::SLOT;
 
+/// Devices tell within a second or two; a laden machine takes longer.
+const TOLD_SECS_MAX: u64 = 15;
+
 /// One rollout that was started here.
 pub(super) struct Rollout {
     /// Its id.
@@ -17,7 +20,7 @@ pub(super) struct Rollout {
 
 /// A rollout at one moment, as the REST API tells.
 pub(super) struct Standing {
-    /// `running`, `completed`, `rolled-back`, …
+    /// `running`, `complete`, `rolled_back`, …
     pub(super) state: String,
     /// Each device of the cohort.
     pub(super) devices: Vec<Value>,
@@ -28,7 +31,7 @@ pub(super) struct Standing {
 impl Standing {
     /// Whether nothing more will come of it.
     pub(super) fn is_over(&self) -> bool {
-        !matches!(self.state.as_str(), "created" | "running")
+        !matches!(self.state.as_str(), "draft" | "running")
     }
 
     /// The devices in the treated arm.
@@ -36,14 +39,6 @@ impl Standing {
         self.devices
             .iter()
             .filter(|device| device["arm"] == "treated")
-            .collect()
-    }
-
-    /// Devices with an outcome of this kind.
-    pub(super) fn with_outcome(&self, kind: &str) -> Vec<&Value> {
-        self.devices
-            .iter()
-            .filter(|device| device["outcome"]["kind"] == kind)
             .collect()
     }
 
@@ -132,12 +127,51 @@ impl Play<'_> {
             .get(&format!("/v1/rollouts/{}/decisions", rollout.id))?;
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let mut decisions = list(&decisions);
-        decisions.sort_by_key(|decision| decision["at"].as_u64());
+        // The API gives the latest first.
+        decisions.reverse();
         Ok(Standing {
             state: text(&status, "state").to_owned(),
             devices: list(&status["device_states"]),
             decisions,
         })
+    }
+
+    /// What treated devices told of a release, as `bellwether why` has it: sentences with the device's name, of
+    /// those outcomes that begin with these words. Waits until `devices` have told it.
+    pub(super) fn told(
+        &self,
+        rollout: &Rollout,
+        package: &Package,
+        words: &str,
+        devices: usize,
+    ) -> anyhow::Result<Vec<String>> {
+        let wanted = format!("shuttle {} was {words}", package.version);
+        let mut found = Vec::new();
+        self.wait(TOLD_SECS_MAX, || {
+            found.clear();
+            for device in self.standing(rollout)?.treated() {
+                let name = text(device, "device");
+                let why = self.fleet.cli(["why", name, "--slot", SLOT])?;
+                let steps = why["chain"].as_array().map_or(&[][..], Vec::as_slice);
+                let step = steps.iter().rev().find(|step| {
+                    step["kind"] == "outcome" && text(step, "text").starts_with(&wanted)
+                });
+                found.extend(step.map(|step| format!("{name}: {}", text(step, "text"))));
+            }
+            self.view
+                .progress(found.len(), devices, "devices have told why");
+            Ok((found.len() >= devices).then_some(()))
+        })?;
+        for sentence in &found {
+            self.say_once(rollout, "device", sentence);
+        }
+        Ok(found)
+    }
+
+    fn say_once(&self, rollout: &Rollout, who: &str, what: &str) {
+        if rollout.shown.borrow_mut().insert(what.to_owned()) {
+            self.view.say(who, what);
+        }
     }
 
     fn show(&self, rollout: &Rollout, standing: &Standing) {
@@ -157,17 +191,6 @@ impl Play<'_> {
                 .insert(format!("{} {words}", decision["at"]))
             {
                 self.view.say("server", words);
-            }
-        }
-        for device in &standing.devices {
-            let (name, outcome) = (text(device, "device"), &device["outcome"]);
-            let words = format!("{name}: {}", text(outcome, "text"));
-            if !matches!(
-                text(outcome, "kind"),
-                "" | "committed" | "rolled-back-by-order"
-            ) && rollout.shown.borrow_mut().insert(words.clone())
-            {
-                self.view.say("device", &words);
             }
         }
         let words = format!("of the treated devices have committed; {waiting}");
