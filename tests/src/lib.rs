@@ -1,1 +1,11 @@
-//! Seeded simulator, reference model, end-to-end tests.
+//! What no single crate can show: many devices, a server, and everything between them going wrong.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`chance`] | seeded choices: a failure prints its seed, and the seed repeats it |
+//! | [`simulator`] | devices that run the real update machine in simulated time, over a link that loses, repeats and reorders, with power cuts between any two actions |
+//!
+//! Fixtures that several crates read lie in `fixtures/`, with their source and licence.
+
+pub mod chance;
+pub mod simulator;
