@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use bellwether_drift::{Bins, Counts, FieldBaseline};
 use bellwether_package::ids::{Digest, PackageId, PublicKey, RootId, SlotName, UnixSecs};
 use bellwether_package::signed::{DocumentType, SignedBuf};
+use bellwether_package::verify;
 use bellwether_protocol::assignment::{Addressee, SIGNED_ASSIGNMENT_BYTES_MAX, SLOTS_MAX};
 use bellwether_protocol::*;
 use ed25519_dalek::SigningKey;
@@ -434,6 +435,31 @@ fn a_signature_by_another_key_or_for_another_document_is_refused() {
         bench.open(&unsigned.encode().unwrap()),
         Err(AssignmentError::NotSigned)
     );
+}
+
+#[test]
+fn what_approvals_lack_is_told_in_the_words_of_the_wire() {
+    let short = |counted, out_of_scope, out_of_time| {
+        Refusal::from(&verify::Refusal::UnderApproved(verify::Shortfall {
+            needed: 2,
+            counted,
+            rejected: 0,
+            out_of_scope,
+            out_of_time,
+            invalid: 1,
+        }))
+    };
+    assert_eq!(
+        short(1, 0, 0),
+        Refusal::NotApproved {
+            persons: 1,
+            threshold: 2
+        }
+    );
+    assert_eq!(short(1, 1, 0), Refusal::OutOfScope);
+    assert_eq!(short(0, 1, 2), Refusal::OutOfTime);
+    let stale = verify::Refusal::RevocationsExpired { at: UnixSecs(1) };
+    assert_eq!(Refusal::from(&stale), Refusal::RevocationsStale);
 }
 
 #[test]

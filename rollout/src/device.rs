@@ -308,7 +308,7 @@ pub fn step(state: State, event: &Event, now: UnixSecs) -> (State, Actions) {
         Event::Traffic { release, traffic } => step.traffic(release, traffic),
         Event::WorkerDied { release, how } => step.worker_died(release, *how),
         Event::Unservable { release, why } => step.unservable(release, *why),
-        Event::Told => step.state.untold.clear(),
+        Event::Told => step.told(),
     }
     (step.state, step.actions)
 }
@@ -467,6 +467,15 @@ impl Step {
         Action::Report(outcome)
     }
 
+    /// Outcomes are stored until the outbox has them, so that none is lost and none comes twice
+    /// but for a power failure in between.
+    fn told(&mut self) {
+        if !self.state.untold.is_empty() {
+            self.state.untold.clear();
+            self.persist();
+        }
+    }
+
     /// Deletes a release unless it is one that must stay.
     fn delete(&mut self, release: PackageId) {
         if !self.state.kept().any(|kept| *kept == release) {
@@ -529,5 +538,7 @@ impl From<&Good> for Whose {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

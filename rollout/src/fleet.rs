@@ -24,8 +24,10 @@ pub mod watch;
 
 mod attribute;
 mod check;
+mod cohort;
 mod gates;
 mod plan;
+mod sentence;
 
 pub use check::{Illegal, check};
 pub use decision::{Action, Attribution, Comparison, Decision, Metric, Notice, Reason, Verdict};

@@ -2,13 +2,11 @@
 
 extern crate std;
 
-use std::collections::BTreeSet;
 use std::vec;
 use std::vec::Vec;
 
 use bellwether_package::ids::Digest;
 use bellwether_protocol::{Desired, TrialFailure};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -23,10 +21,10 @@ const LIMITS: TrialLimits = TrialLimits {
 };
 
 /// A slot with its shell: performs nothing, remembers everything.
-struct Bench {
-    state: State,
+pub(super) struct Bench {
+    pub(super) state: State,
     now: UnixSecs,
-    actions: Vec<Action>,
+    pub(super) actions: Vec<Action>,
 }
 
 impl Bench {
@@ -39,20 +37,20 @@ impl Bench {
     }
 
     /// A slot that serves this release, ordered under sequence 1.
-    fn serving(release: PackageId) -> Self {
+    pub(super) fn serving(release: PackageId) -> Self {
         let mut bench = Self::new();
         bench.install(1, release);
         bench
     }
 
-    fn event(&mut self, event: Event) -> &mut Self {
+    pub(super) fn event(&mut self, event: Event) -> &mut Self {
         let (state, actions) = step(self.state.clone(), &event, self.now);
         self.state = state;
         self.actions = actions.into_iter().collect();
         self
     }
 
-    fn order(&mut self, n: u64, release: PackageId) -> &mut Self {
+    pub(super) fn order(&mut self, n: u64, release: PackageId) -> &mut Self {
         self.event(assigned(n, release, false))
     }
 
@@ -98,19 +96,19 @@ impl Bench {
     }
 }
 
-fn slot() -> SlotName {
+pub(super) fn slot() -> SlotName {
     SlotName::new("pump").unwrap()
 }
 
-fn release(tag: u8) -> PackageId {
+pub(super) fn release(tag: u8) -> PackageId {
     PackageId(Digest([tag; 32]))
 }
 
-fn sequence(n: u64) -> Sequence {
+pub(super) fn sequence(n: u64) -> Sequence {
     Sequence { epoch: 1, n }
 }
 
-fn assigned(n: u64, release: PackageId, ordered_back: bool) -> Event {
+pub(super) fn assigned(n: u64, release: PackageId, ordered_back: bool) -> Event {
     let slot = SlotAssignment {
         slot: slot(),
         desired: Desired::Serve {
@@ -129,7 +127,7 @@ fn assigned(n: u64, release: PackageId, ordered_back: bool) -> Event {
     }
 }
 
-fn disable(n: u64) -> Event {
+pub(super) fn disable(n: u64) -> Event {
     let Event::Assigned { sequence, mut slot } = assigned(n, release(0), false) else {
         unreachable!()
     };
@@ -664,138 +662,4 @@ fn a_state_survives_its_encoding() {
     bench.start_trial(2, release(2));
     let bytes = postcard::to_allocvec(&bench.state).unwrap();
     assert_eq!(postcard::from_bytes::<State>(&bytes).unwrap(), bench.state);
-}
-
-/// What a machine with power failures may see. Release 0 is never lost.
-fn any_event() -> impl Strategy<Value = Event> {
-    let tag = 0_u8..5;
-    prop_oneof![
-        2 => Just(Event::Boot),
-        2 => Just(Event::Tick),
-        1 => Just(Event::Told),
-        6 => (1_u64..40, tag.clone(), any::<bool>())
-            .prop_map(|(n, tag, back)| assigned(n, release(tag), back)),
-        1 => (1_u64..40).prop_map(disable),
-        6 => tag.clone().prop_map(|tag| Event::Fetched { release: release(tag) }),
-        1 => tag.clone().prop_map(|tag| Event::FetchFailed { release: release(tag) }),
-        1 => tag.clone().prop_map(|tag| Event::Refused {
-            release: release(tag),
-            why: Refusal::Damaged
-        }),
-        6 => tag.clone().prop_map(|tag| Event::Checked { release: release(tag) }),
-        6 => tag.clone().prop_map(|tag| Event::Proved { release: release(tag) }),
-        1 => tag.clone().prop_map(|tag| Event::ProofFailed {
-            release: release(tag),
-            why: ProofFailure::Unsupported
-        }),
-        8 => (tag.clone(), 0_u32..200, 0_u32..3).prop_map(|(tag, rows, rows_failed)| {
-            let traffic = Traffic { rows, rows_failed, ..Traffic::default() };
-            Event::Traffic { release: release(tag), traffic }
-        }),
-        2 => tag.prop_map(|tag| Event::WorkerDied {
-            release: release(tag),
-            how: WorkerDeath::Panicked
-        }),
-    ]
-}
-
-/// What a shell without troubles would answer next.
-fn awaited(state: &State) -> Event {
-    let Some(release) = state.work().order().map(|order| order.release) else {
-        return Event::Tick;
-    };
-    match state.work() {
-        Work::Idle => Event::Tick,
-        Work::Fetching { .. } => Event::Fetched { release },
-        Work::Checking { .. } => Event::Checked { release },
-        Work::Proving { .. } => Event::Proved { release },
-        Work::Trial { .. } => Event::Traffic {
-            release,
-            traffic: Traffic {
-                rows: 50,
-                ..Traffic::default()
-            },
-        },
-    }
-}
-
-/// What is stored, without what a boot may forget.
-fn durable(state: &State) -> State {
-    let mut state = state.clone();
-    state.deaths.clear();
-    state.untold.clear();
-    if let Work::Trial { trial, .. } = &mut state.work {
-        *trial = Trial {
-            boots: trial.boots,
-            ..Trial::new(UnixSecs(0))
-        };
-    }
-    state
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Each event may be the last before a power failure, after any number of its actions.
-    #[test]
-    fn any_order_of_events_and_power_failures_keeps_a_servable_release(
-        events in prop::collection::vec(
-            (
-                prop::option::weighted(0.4, any_event()),
-                0_u64..90,
-                prop::option::weighted(0.1, 0_usize..6),
-            ),
-            1..150,
-        )
-    ) {
-        let mut state = State::new(slot());
-        let mut stored = state.clone();
-        let mut disk = BTreeSet::new();
-        let mut now = UnixSecs(1_000);
-        for (event, secs, power_fails_after) in events {
-            now = now.plus_secs(secs);
-            let event = event.unwrap_or_else(|| awaited(&state));
-            if let Event::Fetched { release } = &event {
-                disk.insert(*release);
-            }
-            let (next, actions) = step(state, &event, now);
-            let changed = durable(&next) != durable(&stored);
-            prop_assert!(!changed || actions.first() == Some(&Action::Persist), "{event:?}");
-            let performed = power_fails_after.unwrap_or(usize::MAX);
-            for action in actions.iter().take(performed) {
-                match action {
-                    Action::Persist => {
-                        prop_assert!(next.floor() >= stored.floor(), "the floor never falls");
-                        prop_assert!(stored.good().is_none() || next.good().is_some());
-                        stored = next.clone();
-                    }
-                    Action::Delete { release } => {
-                        prop_assert!(!stored.kept().any(|kept| kept == release));
-                        disk.remove(release);
-                    }
-                    Action::Serve { release, .. } => prop_assert!(disk.contains(release)),
-                    _ => {}
-                }
-            }
-            for good in stored.good().into_iter().chain(stored.previous()) {
-                prop_assert!(disk.contains(&good.release), "what may have to serve is on disk");
-            }
-            // What the volatile part holds is forgotten when power fails.
-            state = if power_fails_after.is_some() { stored.clone() } else { next };
-        }
-    }
-
-    #[test]
-    fn a_refused_order_is_never_fetched_again(
-        events in prop::collection::vec(any_event(), 0..60)
-    ) {
-        let mut bench = Bench::serving(release(0));
-        bench.order(50, release(9));
-        bench.event(Event::Refused { release: release(9), why: Refusal::Damaged });
-        for event in events {
-            bench.event(event);
-            bench.order(50, release(9));
-            prop_assert!(bench.actions.is_empty());
-        }
-    }
 }

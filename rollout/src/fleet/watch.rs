@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use bellwether_package::ids::UnixSecs;
 
-use super::attribute::{Measured, away, measure, moved_fields};
+use super::cohort::{Measured, away, measure, moved_fields};
 use super::decision::Notice;
 use super::policy::Limits;
 use super::snapshot::Snapshot;
