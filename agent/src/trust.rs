@@ -15,10 +15,10 @@ use bellwether_package::root::RootError;
 use bellwether_package::std_io::{self, StdReadError};
 use bellwether_package::{
     Attribute, Digest, IntactPackage, PackageId, PublicKey, ReadError, Revocations, RootChain,
-    RootId, SectionKind, SlotName, TrustRoot, UnixSecs, VerifiedPackage, Verifier,
+    RootId, SlotName, TrustRoot, UnixSecs, VerifiedPackage, Verifier,
 };
 use bellwether_protocol::Refusal;
-use bellwether_runtime::SealedBlob;
+use bellwether_runtime::{BlobSealer, SealedBlob};
 use serde::{Deserialize, Serialize};
 
 use crate::causes::with_causes;
@@ -333,9 +333,8 @@ pub fn read_intact(
         tracing::error!(file = %path.display(), %error, "cannot open a package");
         Refusal::Damaged
     })?;
-    let blob = bellwether_runtime::BlobWriter::new().map_err(|error| no_memory(&error))?;
-    let mut sink = std_io::BlobWriter::new(SectionKind::OnnxBlob, Appending(blob));
-    let package = std_io::read(BufReader::with_capacity(READ_BYTES, file), &mut sink)
+    let mut blob = BlobSealer::new().map_err(|error| no_memory(&error))?;
+    let package = std_io::read(BufReader::with_capacity(READ_BYTES, file), &mut blob)
         .map_err(|error| unreadable(&error))?;
     if package.id() != release {
         return Err(Refusal::OtherPackage);
@@ -346,19 +345,6 @@ pub fn read_intact(
         .seal()
         .map_err(|error| no_memory(&error))?;
     Ok((package, blob))
-}
-
-/// The sealed memory as a `std::io` target.
-struct Appending(bellwether_runtime::BlobWriter);
-
-impl std::io::Write for Appending {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.append(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn no_memory(error: &std::io::Error) -> Refusal {

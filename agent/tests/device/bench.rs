@@ -1,0 +1,288 @@
+//! One enrolled device on a bench: its folder, its server, its people, and its process.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use bellwether_agent::api::{ENDPOINTS, Endpoints};
+use bellwether_agent::config::Config;
+use bellwether_agent::enrol::{Request, enrol};
+use bellwether_agent::view::{DeviceView, SlotView};
+use bellwether_package::PackageId;
+use bellwether_protocol::{Desired, OutcomeKind, Record};
+use serde_json::Value;
+
+use crate::package::Package;
+use crate::people::{People, SLOT, trial};
+use crate::server::Server;
+
+/// The device's name.
+pub(crate) const DEVICE: &str = "pump-1";
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bench {
+    pub(crate) people: People,
+    pub(crate) server: Server,
+    pub(crate) config: PathBuf,
+    pub(crate) state: PathBuf,
+    folder: tempfile::TempDir,
+    sequence: u64,
+}
+
+/// A running agent, ended when dropped.
+pub(crate) struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Agent {
+    /// SIGKILL: no time for anything.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    pub(crate) fn exited(&mut self) -> Option<std::process::ExitStatus> {
+        self.0.try_wait().unwrap()
+    }
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let bench = Self::unenrolled();
+        let claim_file = bench.folder.path().join("claim");
+        std::fs::write(&claim_file, "claim").unwrap();
+        let request = Request {
+            server: format!("https://{}", bench.server.https),
+            authority: bench.server.authority,
+            root: bench.people.fingerprint(),
+            claim_file,
+        };
+        enrol(&Config::read(&bench.config).unwrap(), &request).unwrap();
+        bench
+    }
+
+    fn unenrolled() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, people) = (Server::start(), People::new());
+        {
+            let mut world = server.world();
+            world.chain = people.chain(1);
+            world.files.insert("/v1/trust-root".into(), people.chain(1));
+            world
+                .files
+                .insert("/v1/revocations".into(), people.revocations(1, &[]));
+        }
+        let (config, state) = (
+            folder.path().join("agent.toml"),
+            folder.path().join("state"),
+        );
+        let worker = worker();
+        let text = format!(
+            "device = \"{DEVICE}\"\nstate_dir = {state:?}\nworker = {worker:?}\n\
+             [attributes]\nclass = \"pump\"\n\
+             [report]\nwindow_secs = 1\nhealth_secs = 1\n\
+             [limits]\ndisk_bytes_free_min = 0\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        Self {
+            people,
+            server,
+            config,
+            state,
+            folder,
+            sequence: 0,
+        }
+    }
+
+    /// Starts the agent's process and waits until its API answers.
+    pub(crate) fn start(&self) -> Agent {
+        let _ = std::fs::remove_file(self.state.join(ENDPOINTS));
+        let mut agent = self.spawn();
+        wait("the local API", || {
+            assert!(agent.exited().is_none(), "the agent ended");
+            self.status()
+        });
+        agent
+    }
+
+    /// Starts the agent's process.
+    pub(crate) fn spawn(&self) -> Agent {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
+        command.arg("run").arg("--config").arg(&self.config);
+        let quiet = std::env::var_os("AGENT_TEST_LOG").is_none();
+        if quiet {
+            command.stderr(Stdio::null());
+        }
+        Agent(command.spawn().unwrap())
+    }
+
+    /// Uploads a package and orders it.
+    pub(crate) fn order(&mut self, package: &Package, secs: u32, rows: u32) {
+        self.server
+            .world()
+            .files
+            .insert(package.path(), package.bytes.clone());
+        self.order_desired(package.desired(), secs, rows);
+    }
+
+    pub(crate) fn order_desired(&mut self, desired: Desired, secs: u32, rows: u32) {
+        self.sequence += 1;
+        let assignment = self
+            .people
+            .assignment(DEVICE, self.sequence, desired, trial(secs, rows));
+        self.server.assign(assignment);
+    }
+
+    /// Installs a first release and waits until it has committed.
+    pub(crate) fn install(&mut self, package: &Package) {
+        self.order(package, 0, 0);
+        self.wait_committed(package.id);
+    }
+
+    pub(crate) fn wait_committed(&self, release: PackageId) {
+        let text = release.to_string();
+        wait("the commit", || {
+            let slot = self.slot()?;
+            let serves = slot.serving.as_deref() == Some(text.as_str());
+            (serves && slot.phase == "serving" && slot.model.is_some()).then_some(())
+        });
+    }
+
+    /// Waits for an outcome about `release` at the server.
+    pub(crate) fn wait_outcome(&self, release: PackageId) -> OutcomeKind {
+        wait("an outcome at the server", || {
+            let world = self.server.world();
+            world
+                .reports
+                .iter()
+                .rev()
+                .find_map(|report| match &report.record {
+                    Record::Outcome(outcome) if outcome.release == Some(release) => {
+                        Some(outcome.kind.clone())
+                    }
+                    _ => None,
+                })
+        })
+    }
+
+    pub(crate) fn status(&self) -> Option<DeviceView> {
+        let view: DeviceView = serde_json::from_value(self.get("/status")?.1).ok()?;
+        (!view.device.is_empty()).then_some(view)
+    }
+
+    pub(crate) fn slot(&self) -> Option<SlotView> {
+        self.status()?
+            .slots
+            .into_iter()
+            .find(|slot| slot.slot == SLOT)
+    }
+
+    /// Asks the slot for one row; status and answer.
+    pub(crate) fn ask(&self, row: [f32; 2]) -> Option<(u16, Value)> {
+        let body = serde_json::json!({
+            "inputs": [{"name": "readings", "shape": [1, 2], "datatype": "FP32", "data": row}],
+        });
+        self.post(
+            &format!("/v2/models/{SLOT}/infer"),
+            body.to_string().as_bytes(),
+        )
+    }
+
+    /// The scores of one row, and the release that gave them; waits until something serves.
+    pub(crate) fn scores(&self, row: [f32; 2]) -> (Vec<Option<f64>>, String) {
+        let answer = wait("an answer", || {
+            self.ask(row)
+                .filter(|(status, _)| *status == 200)
+                .map(|(_, answer)| answer)
+        });
+        let data = answer["outputs"][0]["data"].as_array().unwrap();
+        let scores = data.iter().map(Value::as_f64).collect();
+        (
+            scores,
+            answer["parameters"]["release"].as_str().unwrap().to_owned(),
+        )
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, Value)> {
+        let answer = http().get(self.url(path)?).call().ok()?;
+        read(answer)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> Option<(u16, Value)> {
+        read(http().post(self.url(path)?).send(body).ok()?)
+    }
+
+    fn url(&self, path: &str) -> Option<String> {
+        let text = std::fs::read(self.state.join(ENDPOINTS)).ok()?;
+        let endpoints: Endpoints = serde_json::from_slice(&text).ok()?;
+        Some(format!("http://{}{path}", endpoints.api))
+    }
+
+    /// The files in the packages folder, by extension.
+    pub(crate) fn packages(&self, extension: &str) -> Vec<String> {
+        let files = std::fs::read_dir(self.state.join("packages")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(extension)).collect()
+    }
+}
+
+fn http() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None);
+    config
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .new_agent()
+}
+
+fn read(mut answer: ureq::http::Response<ureq::Body>) -> Option<(u16, Value)> {
+    let status = answer.status().as_u16();
+    let body = answer.body_mut().read_to_vec().ok()?;
+    Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+}
+
+/// Polls until there is something; panics when it takes too long.
+pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The worker's binary, built if it is not there yet.
+fn worker() -> PathBuf {
+    static WORKER: OnceLock<PathBuf> = OnceLock::new();
+    WORKER
+        .get_or_init(|| {
+            let agent = PathBuf::from(env!("CARGO_BIN_EXE_bellwether-agent"));
+            let worker = agent.with_file_name("bellwether-worker");
+            if !worker.exists() {
+                let built = Command::new(env!("CARGO"))
+                    .args([
+                        "build",
+                        "-p",
+                        "bellwether-engine",
+                        "--bin",
+                        "bellwether-worker",
+                    ])
+                    .status();
+                assert!(
+                    built.is_ok_and(|status| status.success()),
+                    "cannot build the worker"
+                );
+            }
+            worker
+        })
+        .clone()
+}
