@@ -96,7 +96,7 @@ fn a_signature_under_a_persons_key_by_somebody_else_counts_for_nobody() {
     let approval = signed(&world.approval(), 1);
     let mut forged = signed(&world.approval(), 40);
     let key_at = forged.len() - 96;
-    forged[key_at..key_at + 32].copy_from_slice(&common::root_document().persons[1].keys[0].0);
+    forged[key_at..key_at + 32].copy_from_slice(&root_document().persons[1].keys[0].0);
     let found = shortfall(world.install(vec![approval, forged]).unwrap_err());
     assert_eq!((found.counted, found.invalid), (1, 1));
 }
