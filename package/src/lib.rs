@@ -1,7 +1,7 @@
 //! What is signed: manifest, approvals, trust root, verification.
 //!
 //! This crate owns the package format (`.bwp`), the documents that people sign (trust roots,
-//! approvals, revocations) and the one road from bytes to a [`VerifiedPackage`]:
+//! approvals, revocations) and the one road from bytes to a `VerifiedPackage`:
 //!
 //! ```text
 //! bytes ──read──▶ IntactPackage ──Verifier──▶ VerifiedPackage
@@ -15,7 +15,7 @@
 //! | [`digest`] | SHA-256, the root over a blob's chunks |
 //! | [`document`] | version byte and postcard: every signed payload |
 //! | [`sign`], [`signed`] | the message that Ed25519 covers, the envelope |
-//! | [`root`], [`chain`] | who may approve and direct; rotation |
+//! | [`root`], `chain` | who may approve and direct; rotation |
 //! | [`manifest`], [`approval`], [`revocations`] | the documents about packages |
 //! | `sections`, `read`, `write` | what a package holds, and its file (feature `alloc`) |
 //! | [`verify`] | counting approvals; [`Verifier`] |

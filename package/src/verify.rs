@@ -1,4 +1,4 @@
-//! Counting approvals, and the only way to a [`VerifiedPackage`].
+//! Counting approvals, and the only way to a `VerifiedPackage`.
 //!
 //! An approval counts for a device when an approver of the trust root signed it, it names this
 //! trust root and this package, the slot is among its slots, one of its selectors matches the

@@ -1,5 +1,10 @@
 //! Every document comes back from its bytes as it was, and no bytes make a decoder panic.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot build its fixture fails"
+)]
+
 use bellwether_package::approval::{Approval, Decision};
 use bellwether_package::manifest::{Manifest, SectionEntry};
 use bellwether_package::read::{NoBlobs, read};

@@ -11,7 +11,7 @@ mod common;
 fn unhex(text: &str) -> Vec<u8> {
     let text = if text == "-" { "" } else { text };
     (0..text.len() / 2)
-        .map(|place| u8::from_str_radix(&text[2 * place..2 * place + 2], 16).unwrap())
+        .map(|place| u8::from_str_radix(&text[2 * place..2 * place + 2], 16).expect("hexadecimal"))
         .collect()
 }
 
