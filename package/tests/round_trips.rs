@@ -318,7 +318,7 @@ proptest! {
     ) {
         prop_assert_eq!(digest.to_string().parse(), Ok(digest));
         prop_assert_eq!(version.to_string().parse(), Ok(version));
-        prop_assert_eq!(Selector::new(&selector.to_string()), Ok(selector.clone()));
+        prop_assert_eq!(Selector::new(selector.as_str()), Ok(selector.clone()));
         let own: Vec<Attribute> = selector
             .terms()
             .map(|(key, value)| Attribute::new(key, value).unwrap())

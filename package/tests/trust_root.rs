@@ -15,7 +15,7 @@ fn second() -> RootDocument {
     let mut next = root_document();
     next.version = 2;
     next.id = Some(trust(&root_document()).id());
-    next.persons[2].name = "dan".try_into().unwrap();
+    next.persons[2].name = "dan".try_into().expect("short");
     next.persons[2].keys = [public_key(&key(4))].into_iter().collect();
     next
 }
@@ -203,7 +203,8 @@ fn documents_that_contradict_themselves_are_refused() {
         threshold,
     };
     let weak = bellwether_package::PublicKey([0; 32]);
-    let faults: [(&str, &dyn Fn(&mut RootDocument)); 12] = [
+    type Spoil<'a> = &'a dyn Fn(&mut RootDocument);
+    let faults: [(&str, Spoil<'_>); 12] = [
         ("version 0", &|root| root.version = 0),
         ("version 2 without id", &|root| root.version = 2),
         ("threshold 0", &|root| root.approvers.threshold = 0),
