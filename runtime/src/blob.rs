@@ -11,10 +11,7 @@ use std::{
 };
 
 use bellwether_package::{
-    Digest, SectionKind,
-    digest::ChunkRoot,
-    manifest::BLOB_BYTES_MAX,
-    read::BlobSink,
+    Digest, SectionKind, digest::ChunkRoot, manifest::BLOB_BYTES_MAX, read::BlobSink,
 };
 use embedded_io::ErrorKind;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};

@@ -1,5 +1,8 @@
 //! However a worker dies, its parent gets a typed error in time and keeps nothing of it.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -118,14 +121,24 @@ fn an_absent_program_is_the_device_s_fault_and_named() {
 
 #[test]
 fn a_hundred_deaths_cost_neither_descriptors_nor_memory() {
-    let commands = ["run panic", "run abort", "run fault", "run garbage", "run exit"];
-    let mut die = |n: usize| assert!(run(&mut start(commands[n % commands.len()]), DEADLINE).is_err());
+    let commands = [
+        "run panic",
+        "run abort",
+        "run fault",
+        "run garbage",
+        "run exit",
+    ];
+    let mut die =
+        |n: usize| assert!(run(&mut start(commands[n % commands.len()]), DEADLINE).is_err());
     // The spawner's thread and the allocator's first pages are not to be counted.
     (0..10).for_each(&mut die);
     let before = (descriptors(), resident_kib());
     (0..100).for_each(&mut die);
     let after = (descriptors(), resident_kib());
-    assert!(after.0 <= before.0 + DESCRIPTORS_OF_OTHER_TESTS, "{before:?} {after:?}");
+    assert!(
+        after.0 <= before.0 + DESCRIPTORS_OF_OTHER_TESTS,
+        "{before:?} {after:?}"
+    );
     assert!(after.1 <= before.1 + 8 * 1024, "{before:?} {after:?}");
 }
 
@@ -138,6 +151,9 @@ fn descriptors() -> usize {
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

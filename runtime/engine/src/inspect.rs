@@ -14,6 +14,8 @@ use tract_onnx::{
     prelude::{Framework, tract_itertools::Itertools},
 };
 
+use crate::operators;
+
 /// The largest model that is parsed. Parsing takes about three times as much memory.
 pub const MODEL_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Graphs inside graphs at most; loops within loops within conditions are rare already.
@@ -74,7 +76,7 @@ pub(crate) fn parse(onnx: &[u8]) -> Result<ModelProto, Refusal> {
             bytes_max: MODEL_BYTES_MAX,
         });
     }
-    let proto = tract_onnx::onnx()
+    let proto = operators::onnx()
         .proto_model_for_read(&mut &onnx[..])
         .map_err(|error| malformed(&error.to_string()))?;
     if proto.graph.is_none() {
@@ -86,7 +88,7 @@ pub(crate) fn parse(onnx: &[u8]) -> Result<ModelProto, Refusal> {
 /// Refuses what the engine could not build, before it tries: operators it lacks, and weights that
 /// lie elsewhere.
 pub(crate) fn check(proto: &ModelProto) -> Result<(), Refusal> {
-    let known = tract_onnx::onnx().op_register.0;
+    let known = operators::onnx().op_register.0;
     walk(graph(proto)?, 0, &mut |item| match item {
         Item::Node(node) if !is_known(node, &known) => Err(Refusal::OperatorUnknown {
             node: node_name(node),

@@ -12,6 +12,7 @@
 pub mod confine;
 pub mod inspect;
 pub mod model;
+mod operators;
 pub mod serve;
 
 pub use bellwether_runtime::wire::Refusal;

@@ -14,7 +14,10 @@ use tract_onnx::{
     tract_hir::internal::{SimpleState, Tensor as TractTensor},
 };
 
-use crate::inspect::{self, PortFacts};
+use crate::{
+    inspect::{self, PortFacts},
+    operators,
+};
 
 /// Batch sizes kept built at once. A serving application uses one or two; each costs another copy
 /// of the packed weights.
@@ -66,7 +69,7 @@ impl Model {
             name: "load",
         };
         // Shapes that an exporter wrote beside the graph are hints, and often wrong ones.
-        let graph = tract_onnx::onnx()
+        let graph = operators::onnx()
             .with_ignore_value_info(true)
             .with_ignore_output_shapes(true)
             .with_ignore_output_types(true)

@@ -1,5 +1,8 @@
 //! Golden vectors, latency and memory: what passes, and the figures of what does not.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bellwether_runtime::{ProveError, Shortfall, prove, prove_intact};
@@ -27,10 +30,17 @@ fn the_worst_mismatch_is_told_with_its_figures() {
     let [shortfall] = &proof.shortfalls()[..] else {
         panic!("{proof:?}");
     };
-    let Shortfall::Mismatch { worst, mismatches: 1 } = shortfall else {
+    let Shortfall::Mismatch {
+        worst,
+        mismatches: 1,
+    } = shortfall
+    else {
         panic!("{shortfall}");
     };
-    assert_eq!((worst.case, worst.port.as_str(), worst.element), (0, "scores", 2));
+    assert_eq!(
+        (worst.case, worst.port.as_str(), worst.element),
+        (0, "scores", 2)
+    );
     assert_eq!((worst.expected, worst.got), (0.75, 0.5));
     assert!(worst.ratio > 1e5, "{}", worst.ratio);
 }
@@ -41,10 +51,15 @@ fn a_budget_that_is_not_kept_is_a_shortfall() {
     parts.budget.latency_us_p99 = 1;
     parts.budget.memory_bytes = 1;
     let (package, blob) = parts.intact();
-    let shortfalls = prove_intact(&package, blob, options()).unwrap().shortfalls();
+    let shortfalls = prove_intact(&package, blob, options())
+        .unwrap()
+        .shortfalls();
     assert!(matches!(
         shortfalls[..],
-        [Shortfall::Latency { budget: 1, .. }, Shortfall::Memory { budget: 1, .. }]
+        [
+            Shortfall::Latency { budget: 1, .. },
+            Shortfall::Memory { budget: 1, .. }
+        ]
     ));
 }
 

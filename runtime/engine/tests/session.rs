@@ -1,5 +1,8 @@
 //! A session over the real worker: contract, counts, recovery.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bellwether_drift::Special;
@@ -24,14 +27,20 @@ fn raw_readings_pass_the_steps_and_raw_readings_are_counted() {
         deviation: 2.0,
     }];
     let mut session = open(&parts);
-    let run = session.run(&[readings(&[[1.0, 5.0, 3.0], [0.0, 1.0, 0.0]])]).unwrap();
+    let run = session
+        .run(&[readings(&[[1.0, 5.0, 3.0], [0.0, 1.0, 0.0]])])
+        .unwrap();
     let scores = Tensor::from_f32("scores", &[2, 2], &[-1.5, 15.0, 0.5, -1.0]);
     assert_eq!(run.outputs, [scores]);
     let window = session.take_window();
     assert_eq!((window.runs, window.rows), (1, 2));
     let raw = window.inputs[1].values().unwrap();
     assert_eq!((raw.min, raw.max), (1.0, 5.0), "before the step");
-    assert_eq!(window.outputs[1].special(Special::Above), 1, "15 is above training");
+    assert_eq!(
+        window.outputs[1].special(Special::Above),
+        1,
+        "15 is above training"
+    );
     assert_eq!(window.outputs[1].special(Special::Below), 1);
     assert_eq!(window.uncounted, 0);
     assert_eq!(window.latency.count(), 1);
@@ -42,22 +51,41 @@ fn raw_readings_pass_the_steps_and_raw_readings_are_counted() {
 #[test]
 fn an_input_that_breaks_the_contract_is_refused_by_port_field_and_row() {
     let mut session = open(&Parts::linear());
-    let value = |session: &mut Session, x: f32| {
-        match session.run(&[readings(&[[1.0; 3], [1.0, x, 1.0]])]).unwrap_err() {
-            RunError::Input(InputError::Value { port, field, row, fault, .. }) => {
-                assert_eq!((port.as_str(), field.as_str(), row), ("readings", "b", 1));
-                fault
-            }
-            other => panic!("{other}"),
+    let value = |session: &mut Session, x: f32| match session
+        .run(&[readings(&[[1.0; 3], [1.0, x, 1.0]])])
+        .unwrap_err()
+    {
+        RunError::Input(InputError::Value {
+            port,
+            field,
+            row,
+            fault,
+            ..
+        }) => {
+            assert_eq!((port.as_str(), field.as_str(), row), ("readings", "b", 1));
+            fault
         }
+        other => panic!("{other}"),
     };
     assert_eq!(value(&mut session, f32::NAN), Fault::Missing);
     assert_eq!(value(&mut session, f32::INFINITY), Fault::Infinite);
-    assert_eq!(value(&mut session, 2000.0), Fault::Outside { lo: -1000.0, hi: 1000.0 });
+    assert_eq!(
+        value(&mut session, 2000.0),
+        Fault::Outside {
+            lo: -1000.0,
+            hi: 1000.0
+        }
+    );
 
     let x = readings(&[[1.0; 3]]);
-    let shaped = |shape: &[u32]| Tensor { shape: shape.to_vec(), ..x.clone() };
-    let named = Tensor { name: "other".to_owned(), ..x.clone() };
+    let shaped = |shape: &[u32]| Tensor {
+        shape: shape.to_vec(),
+        ..x.clone()
+    };
+    let named = Tensor {
+        name: "other".to_owned(),
+        ..x.clone()
+    };
     for bad in [
         vec![],
         vec![x.clone(), x.clone()],
@@ -67,7 +95,10 @@ fn an_input_that_breaks_the_contract_is_refused_by_port_field_and_row() {
         vec![shaped(&[3, 1])],
         vec![Tensor::from_f32("readings", &[0, 3], &[])],
     ] {
-        assert!(matches!(session.run(&bad), Err(RunError::Input(_))), "{bad:?}");
+        assert!(
+            matches!(session.run(&bad), Err(RunError::Input(_))),
+            "{bad:?}"
+        );
     }
     let window = session.take_window();
     assert_eq!((window.runs, window.refused, window.failed), (0, 10, 0));
@@ -111,7 +142,10 @@ fn a_second_baseline_counts_the_same_inputs() {
     session.run(&[readings(&[[1.0, 2.0, 3.0]])]).unwrap();
     let window = session.take_window();
     assert_eq!(window.inputs_also.as_ref().unwrap(), &window.inputs);
-    assert!(session.window().inputs_also.is_some(), "it goes on in the next window");
+    assert!(
+        session.window().inputs_also.is_some(),
+        "it goes on in the next window"
+    );
     let foreign = common::baseline(&common::logarithm_contract());
     assert!(session.also_count(Some(&foreign)).is_err());
     session.also_count(None).unwrap();
@@ -146,7 +180,11 @@ fn deaths_in_a_row_are_answered_with_a_wait_and_then_it_serves_again() {
     kill(&mut session);
     session.run(&x).unwrap();
     kill(&mut session);
-    let Err(RunError::Recovering { retry_after, deaths: 2 }) = session.run(&x) else {
+    let Err(RunError::Recovering {
+        retry_after,
+        deaths: 2,
+    }) = session.run(&x)
+    else {
         panic!("no wait after a second death");
     };
     assert!(session.worker_id().is_none());

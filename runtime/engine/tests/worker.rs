@@ -1,5 +1,8 @@
 //! The real worker: confined, and no model brings its parent down.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -45,12 +48,17 @@ fn ask(
 ) -> Result<Result<Vec<Tensor>, Refusal>, Death> {
     let mut bytes = Vec::new();
     wire::encode(request, tensors, &mut bytes).unwrap();
-    worker.exchange(&bytes, FRAME_BYTES_MAX, deadline, |frame| match wire::decode(frame)? {
-        (Response::Loaded, []) => Ok(Ok(vec![])),
-        (Response::Ran { tensors }, body) => Ok(Ok(wire::join(tensors, body)?)),
-        (Response::Refused(refusal), []) => Ok(Err(refusal)),
-        _ => Err(FrameError::Unexpected),
-    })
+    worker.exchange(
+        &bytes,
+        FRAME_BYTES_MAX,
+        deadline,
+        |frame| match wire::decode(frame)? {
+            (Response::Loaded, []) => Ok(Ok(vec![])),
+            (Response::Ran { tensors }, body) => Ok(Ok(wire::join(tensors, body)?)),
+            (Response::Refused(refusal), []) => Ok(Err(refusal)),
+            _ => Err(FrameError::Unexpected),
+        },
+    )
 }
 
 fn start(model: &SealedBlob, limits: Limits) -> Worker {
@@ -83,7 +91,10 @@ fn i64s(name: &str, shape: &[u32], values: &[i64]) -> Tensor {
         name: name.to_owned(),
         dtype: DType::I64,
         shape: shape.to_vec(),
-        bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        bytes: values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
     }
 }
 
@@ -98,20 +109,27 @@ fn scores(width: u32) -> PortShape {
 #[test]
 fn a_model_runs_at_every_batch_size_and_more_than_are_kept() {
     let mut worker = start(&blob("linear.onnx"), LIMITS);
-    load(&mut worker, &[readings()], &[scores(2)]).unwrap().unwrap();
+    load(&mut worker, &[readings()], &[scores(2)])
+        .unwrap()
+        .unwrap();
     for batch in [1, 2, 3, 4, 5, 6, 7, 1, 64] {
         let rows: Vec<f32> = (0..batch).flat_map(|_| [1.0, 2.0, 3.0]).collect();
         let inputs = [Tensor::from_f32("readings", &[batch, 3], &rows)];
         let outputs = run(&mut worker, &inputs, DEADLINE).unwrap().unwrap();
         let expected: Vec<f32> = (0..batch).flat_map(|_| [-1.5, 15.0]).collect();
-        assert_eq!(outputs, [Tensor::from_f32("scores", &[batch, 2], &expected)]);
+        assert_eq!(
+            outputs,
+            [Tensor::from_f32("scores", &[batch, 2], &expected)]
+        );
     }
 }
 
 #[test]
 fn the_worker_is_confined_before_it_reads_its_model() {
     let mut worker = start(&blob("linear.onnx"), LIMITS);
-    load(&mut worker, &[readings()], &[scores(2)]).unwrap().unwrap();
+    load(&mut worker, &[readings()], &[scores(2)])
+        .unwrap()
+        .unwrap();
     let read = |file| std::fs::read_to_string(format!("/proc/{}/{file}", worker.id())).unwrap();
     let status = read("status");
     let line = |name: &str| {
@@ -142,7 +160,9 @@ fn the_worker_is_confined_before_it_reads_its_model() {
 fn a_model_that_panics_the_engine_is_a_typed_death() {
     let mut worker = start(&blob("divide.onnx"), LIMITS);
     let ports = |name: &str| port(name, DType::I64, &[BATCH, ONE]);
-    load(&mut worker, &[ports("a"), ports("b")], &[ports("quotient")]).unwrap().unwrap();
+    load(&mut worker, &[ports("a"), ports("b")], &[ports("quotient")])
+        .unwrap()
+        .unwrap();
     let pair = |b| [i64s("a", &[1, 1], &[12]), i64s("b", &[1, 1], &[b])];
     let outputs = run(&mut worker, &pair(4), DEADLINE).unwrap().unwrap();
     assert_eq!(outputs, [i64s("quotient", &[1, 1], &[3])]);
@@ -157,7 +177,9 @@ fn a_model_that_panics_the_engine_is_a_typed_death() {
 fn allocating() -> Worker {
     let mut worker = start(&blob("allocate.onnx"), LIMITS);
     let column = |name| port(name, DType::F32, &[BATCH, ONE]);
-    load(&mut worker, &[column("readings")], &[column("mean")]).unwrap().unwrap();
+    load(&mut worker, &[column("readings")], &[column("mean")])
+        .unwrap()
+        .unwrap();
     worker
 }
 
@@ -187,12 +209,20 @@ fn a_model_that_takes_too_long_is_killed_at_the_deadline() {
 fn a_model_is_refused_with_the_node_the_operator_and_what_to_change() {
     let refused = |model: &str, width| {
         let mut worker = start(&blob(model), LIMITS);
-        let refusal = load(&mut worker, &[readings()], &[scores(width)]).unwrap().unwrap_err();
+        let refusal = load(&mut worker, &[readings()], &[scores(width)])
+            .unwrap()
+            .unwrap_err();
         (refusal.clone(), refusal.to_string())
     };
     let (refusal, message) = refused("unknown_operator.onnx", 3);
-    assert!(matches!(refusal, Refusal::OperatorUnknown { .. }), "{message}");
-    assert!(message.contains("oracle") && message.contains("com.example.Divine"), "{message}");
+    assert!(
+        matches!(refusal, Refusal::OperatorUnknown { .. }),
+        "{message}"
+    );
+    assert!(
+        message.contains("oracle") && message.contains("com.example.Divine"),
+        "{message}"
+    );
 
     let (refusal, message) = refused("external_data.onnx", 3);
     assert!(matches!(refusal, Refusal::ExternalData { .. }), "{message}");
@@ -219,7 +249,7 @@ fn a_contract_that_is_not_the_model_s_is_refused_by_port() {
     let other = port("other", DType::F32, &[BATCH, Dim::Fixed(3)]);
     assert_eq!(refused(&[wide], &[scores(2)]), "readings");
     assert_eq!(refused(&[double], &[scores(2)]), "readings");
-    assert_eq!(refused(&[other.clone()], &[scores(2)]), "other");
+    assert_eq!(refused(std::slice::from_ref(&other), &[scores(2)]), "other");
     assert_eq!(refused(&[], &[scores(2)]), "readings");
     assert_eq!(refused(&[readings()], &[other]), "other");
 }
@@ -228,7 +258,9 @@ fn a_contract_that_is_not_the_model_s_is_refused_by_port() {
 fn an_output_of_another_shape_than_the_contract_reaches_the_parent_as_it_is() {
     // The parent compares; the worker only speaks the truth.
     let mut worker = start(&blob("linear.onnx"), LIMITS);
-    load(&mut worker, &[readings()], &[scores(5)]).unwrap().unwrap();
+    load(&mut worker, &[readings()], &[scores(5)])
+        .unwrap()
+        .unwrap();
     let inputs = [Tensor::from_f32("readings", &[1, 3], &[0.0; 3])];
     let outputs = run(&mut worker, &inputs, DEADLINE).unwrap().unwrap();
     assert_eq!(outputs[0].shape, [1, 2]);
@@ -257,4 +289,21 @@ fn a_worker_started_by_hand_or_by_another_release_says_so() {
     assert_eq!(output.status.code(), Some(64));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("started by bellwether"), "{message}");
+}
+
+#[test]
+fn a_scikit_learn_pipeline_gives_what_the_onnx_reference_gives() {
+    let mut worker = start(&blob("mlp_reg.onnx"), LIMITS);
+    let x = port("X", DType::F32, &[BATCH, Dim::Fixed(20)]);
+    let variable = port("variable", DType::F32, &[BATCH, ONE]);
+    load(&mut worker, &[x], &[variable]).unwrap().unwrap();
+    let ramp = (0..20).map(|i| (f64::from(i) / 10.0 - 1.0) as f32);
+    let values: Vec<f32> = ramp.chain([0.0; 20]).collect();
+    let inputs = [Tensor::from_f32("X", &[2, 20], &values)];
+    let outputs = run(&mut worker, &inputs, DEADLINE).unwrap().unwrap();
+    let found = outputs[0].to_f32().unwrap();
+    // onnx.reference.ReferenceEvaluator, onnx 1.23.
+    for (found, expected) in found.iter().zip([1.454_051_6, 0.057_658_52]) {
+        assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+    }
 }

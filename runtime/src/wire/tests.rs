@@ -16,11 +16,18 @@ fn framed(header: &impl Serialize, tensors: &[Tensor]) -> Vec<u8> {
 #[test]
 fn tensors_come_back_as_they_went() {
     let sent = [tensor(&[2, 1], &[1.0, f32::NAN]), tensor(&[], &[2.0])];
-    let bytes = framed(&Response::Ran { tensors: heads(&sent) }, &sent);
+    let bytes = framed(
+        &Response::Ran {
+            tensors: heads(&sent),
+        },
+        &sent,
+    );
     let mut decoder = FrameDecoder::default();
     for byte in &bytes {
         assert_eq!(decoder.frame(), None);
-        decoder.feed(std::slice::from_ref(byte), FRAME_BYTES_MAX).unwrap();
+        decoder
+            .feed(std::slice::from_ref(byte), FRAME_BYTES_MAX)
+            .unwrap();
     }
     let (response, body) = decode(decoder.frame().unwrap()).unwrap();
     let Response::Ran { tensors } = response else {
@@ -51,11 +58,20 @@ fn a_shape_that_overflows_is_refused() {
         dtype: DType::F64,
         shape,
     };
-    assert_eq!(join(vec![head(vec![u32::MAX; 3])], &[]), Err(FrameError::Shape(0)));
-    assert_eq!(join(vec![head(vec![1; 9])], &[0; 8]), Err(FrameError::Shape(0)));
+    assert_eq!(
+        join(vec![head(vec![u32::MAX; 3])], &[]),
+        Err(FrameError::Shape(0))
+    );
+    assert_eq!(
+        join(vec![head(vec![1; 9])], &[0; 8]),
+        Err(FrameError::Shape(0))
+    );
     assert_eq!(
         join(vec![head(vec![2])], &[0; 8]),
-        Err(FrameError::BodyLength { found: 8, expected: 16 })
+        Err(FrameError::BodyLength {
+            found: 8,
+            expected: 16
+        })
     );
     // A dimension of zero makes an empty tensor, whatever the others are.
     assert!(join(vec![head(vec![0])], &[]).is_ok());

@@ -2,6 +2,9 @@
 //!
 //! Its model is the command: `<when> <what>`, when being `load`, `run`, or `second` (run).
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs::File,
     io::{Read, Write},

@@ -1,6 +1,7 @@
 //! Packages for tests: packed, approved by one person, and verified.
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+// Shared by several test programs, each of which uses a part.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use bellwether_drift::FieldBaseline;
 use bellwether_package::{
@@ -126,7 +127,11 @@ impl Parts {
     }
 
     pub fn logarithm() -> Self {
-        Self::of(model("logarithm.onnx"), logarithm_contract(), logarithm_golden())
+        Self::of(
+            model("logarithm.onnx"),
+            logarithm_contract(),
+            logarithm_golden(),
+        )
     }
 
     pub fn of(onnx: Vec<u8>, contract: Contract, golden: Golden) -> Self {
@@ -198,12 +203,16 @@ fn verify(mut package: IntactPackage) -> VerifiedPackage {
         .collect(),
         root: role.clone(),
         approvers: role,
-        director: [sign::public_key(&SigningKey::from_bytes(&[8; 32]))].into_iter().collect(),
+        director: [sign::public_key(&SigningKey::from_bytes(&[8; 32]))]
+            .into_iter()
+            .collect(),
     };
     let signed = document.sign(&[&key]).unwrap();
     let fingerprint = digest::sha256(&document.encode().unwrap());
     let root = TrustRoot::pinned(&signed, &fingerprint).unwrap();
-    let list = RevocationList::genesis(root.id(), LATER).sign(&[&key]).unwrap();
+    let list = RevocationList::genesis(root.id(), LATER)
+        .sign(&[&key])
+        .unwrap();
     let revocations = Revocations::verify(&list, &root).unwrap();
     let approval = Approval {
         root: root.id(),
@@ -216,7 +225,9 @@ fn verify(mut package: IntactPackage) -> VerifiedPackage {
         at: NOW,
         reason: Default::default(),
     };
-    package.set_approvals(vec![approval.sign(&key).unwrap()]).unwrap();
+    package
+        .set_approvals(vec![approval.sign(&key).unwrap()])
+        .unwrap();
     let verifier = Verifier {
         root: &root,
         revocations: &revocations,
