@@ -339,11 +339,7 @@ pub fn read_intact(
     if package.id() != release {
         return Err(Refusal::OtherPackage);
     }
-    let blob = sink
-        .into_inner()
-        .0
-        .seal()
-        .map_err(|error| no_memory(&error))?;
+    let blob = blob.seal().map_err(|error| no_memory(&error))?;
     Ok((package, blob))
 }
 
