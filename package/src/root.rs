@@ -14,7 +14,8 @@ use crate::signed::{DocumentType, Signed, SignedError};
 
 /// Format version of a trust root.
 pub const FORMAT_VERSION: u8 = 1;
-/// Most persons in a trust root: two-thirds of them can still sit at one table.
+/// Most persons in a trust root: one bit each while approvals are counted, and few enough to know
+/// one another.
 pub const PERSONS_MAX: usize = 16;
 /// Most keys of one person: a token, its spare, and their successors.
 pub const KEYS_MAX: usize = 4;

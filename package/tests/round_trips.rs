@@ -451,3 +451,14 @@ fn a_few_bytes_cannot_claim_much_memory() {
     bytes = vec![1, 0xff, 0xff, 0xff, 0xff, 0x0f];
     assert!(Card::decode(&bytes).is_err());
 }
+
+#[test]
+fn bytes_after_the_last_field_of_a_document_are_refused() {
+    use bellwether_package::document::DocumentError;
+    let longer = |bytes: Vec<u8>| [bytes.as_slice(), &[0]].concat();
+    let draft = common::draft();
+    let budget = Budget::decode(&longer(draft.budget.encode().unwrap()));
+    assert_eq!(budget, Err(DocumentError::TrailingBytes));
+    let root = RootDocument::decode(&longer(common::root_document().encode().unwrap()));
+    assert_eq!(root, Err(DocumentError::TrailingBytes));
+}
