@@ -1,5 +1,8 @@
 //! Flags and the audit log.
 
+// utoipa's macro qualifies the query's type.
+#![allow(unused_qualifications)]
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -36,8 +39,6 @@ pub(super) async fn flags(
 }
 
 /// The audit log, the latest first.
-// The macro below qualifies the query's type.
-#[allow(unused_qualifications)]
 #[utoipa::path(get, path = "/v1/audit", params(AuditQuery),
     responses((status = 200, body = [AuditEntry]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn audit(

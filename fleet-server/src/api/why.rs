@@ -1,5 +1,8 @@
 //! Is this device well, and if not, why: one sentence, and what led there.
 
+// utoipa's macro qualifies the query's type.
+#![allow(unused_qualifications)]
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -38,8 +41,6 @@ pub(super) struct WhyQuery {
 }
 
 /// Why a device's slot is as it is.
-// The macro below qualifies the query's type.
-#[allow(unused_qualifications)]
 #[utoipa::path(get, path = "/v1/devices/{device}/why", params(("device" = String, Path), WhyQuery),
     responses((status = 200, body = Why), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn why(

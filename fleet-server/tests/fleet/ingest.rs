@@ -1,0 +1,141 @@
+//! Reports: stored once, acknowledged each time; what cannot be read or true changes nothing.
+
+use bellwether_protocol::{ClockState, Health, Record, Topic, decode, to_vec};
+use serde_json::json;
+
+use crate::support::{Fleet, eventually, window};
+
+fn health() -> Record {
+    Record::Health(Health {
+        cpu_permille: Some(120),
+        memory_bytes_used: Some(1 << 28),
+        memory_bytes: Some(1 << 30),
+        disk_bytes_free: None,
+        disk_bytes: None,
+        temperature_centi_c: Some(4150),
+        load_centi: None,
+        uptime_secs: 77,
+        agent_version: "0.1.0".try_into().expect("short"),
+        clock: ClockState::Plausible,
+    })
+}
+
+#[test]
+fn a_replayed_report_is_stored_once_and_acknowledged_again() {
+    let fleet = Fleet::start();
+    let release = fleet.release(1, &[]);
+    let mut device = fleet.enrol("pump-1");
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let outcome = |fleet: &Fleet| {
+        let (_, audit) = fleet.operator().get("/v1/audit");
+        let list = audit.as_array().expect("a list");
+        list.iter()
+            .filter(|entry| entry["action"] == "outcome")
+            .count()
+    };
+    let record = Record::Outcome(bellwether_protocol::Outcome {
+        slot: bellwether_package::SlotName::new("cavitation").expect("a name"),
+        release: Some(release),
+        sequence: Default::default(),
+        rollout: None,
+        kind: bellwether_protocol::OutcomeKind::Committed,
+        serving: Some(release),
+    });
+    let report = device.report(record);
+    mqtt.report(&device, &report);
+    assert_eq!(outcome(&fleet), 1);
+    for _ in 0..3 {
+        mqtt.report(&device, &report);
+    }
+    assert_eq!(outcome(&fleet), 1, "the replayed report was stored again");
+    // Another boot may use the same number.
+    device.boot = bellwether_protocol::BootId(2);
+    let other = bellwether_protocol::Report {
+        boot: device.boot,
+        ..report
+    };
+    mqtt.report(&device, &other);
+    assert_eq!(outcome(&fleet), 2);
+}
+
+#[test]
+fn health_and_last_seen_are_shown() {
+    let fleet = Fleet::start();
+    let mut device = fleet.enrol("pump-1");
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let report = device.report(health());
+    mqtt.report(&device, &report);
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    assert_eq!(shown["health"]["temperature_centi_c"], 4150);
+    assert_eq!(shown["health"]["clock"], "plausible");
+    assert!(shown["last_seen"].is_u64());
+}
+
+#[test]
+fn garbage_and_oversized_reports_leave_everything_as_it_was() {
+    let fleet = Fleet::start();
+    let mut device = fleet.enrol("pump-1");
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let topic = Topic::Report(device.id.clone()).name();
+    let good = to_vec(&device.report(health())).expect("within bounds");
+    let mut garbage: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        vec![0],
+        vec![1],
+        vec![255; 100],
+        vec![0; 17_000],
+    ];
+    for place in 0..good.len() {
+        let mut damaged = good.clone();
+        damaged[place] ^= 0x80;
+        // Some damage gives another valid report; those are not garbage.
+        if decode::<bellwether_protocol::Report>(&damaged).is_err() {
+            garbage.push(damaged);
+        }
+        garbage.push(good[..place].to_vec());
+    }
+    garbage.push([good.as_slice(), &[0]].concat());
+    for payload in &garbage {
+        assert!(
+            mqtt.publish(&topic, false, payload),
+            "the broker passes reports on unread"
+        );
+    }
+    // Reports are taken in order: once this one is acknowledged, all were looked at.
+    let report = device.report(health());
+    let ack = mqtt.report(&device, &report);
+    assert_eq!(ack.seqs.as_slice(), [report.seq]);
+    assert_eq!(mqtt.listen(), None, "garbage was acknowledged");
+    let (_, audit) = fleet.operator().get("/v1/audit");
+    let actions: Vec<_> = audit
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| entry["action"].clone())
+        .collect();
+    assert_eq!(actions, [json!("enrol"), json!("claim")]);
+}
+
+#[test]
+fn a_window_that_cannot_be_true_is_flagged_and_counts_for_nothing() {
+    let fleet = Fleet::start();
+    let release = fleet.release(1, &[]);
+    let mut device = fleet.enrol("pump-1");
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let mut lie = window(release, release, 100, 0.0);
+    lie.rows = 3;
+    let report = device.report(Record::Window(lie));
+    mqtt.report(&device, &report);
+    let flags = eventually("the flag", || {
+        let (_, flags) = fleet.operator().get("/v1/flags");
+        (flags.as_array()?.len() == 1).then_some(flags)
+    });
+    assert_eq!(flags[0]["kind"], "invalid");
+    assert_eq!(flags[0]["device"], "pump-1");
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    assert_eq!(shown["flags"].as_array().map(Vec::len), Some(1));
+}

@@ -1,0 +1,11 @@
+//! The real binary with its real broker and database: one binary of tests, because linking them
+//! apart takes longer than running them.
+
+mod support;
+
+mod content;
+mod enrolment;
+mod ingest;
+mod isolation;
+mod operation;
+mod rollout;

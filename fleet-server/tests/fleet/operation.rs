@@ -1,0 +1,81 @@
+//! Starting, stopping, and what an operator meets on the way.
+
+use serde_json::json;
+
+use crate::support::{Fleet, SLOT};
+
+#[test]
+fn an_occupied_port_is_told_clearly() {
+    for (name, word) in [("https", "HTTPS"), ("mqtts", "MQTT")] {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("bound");
+        let fleet = Fleet::init(&[], "");
+        let other = if name == "https" { "mqtts" } else { "https" };
+        let text = format!("{name} = \"{address}\"\n{other} = \"127.0.0.1:0\"\n");
+        std::fs::write(fleet.folder().join("server.toml"), text).expect("written");
+        let ended = fleet.command().output().expect("it runs");
+        assert!(!ended.status.success());
+        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(
+            told.contains(&address.to_string()) && told.contains(word),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration_is_refused() {
+    let fleet = Fleet::init(&[], "windows_keptt = 3\n");
+    let ended = fleet.command().output().expect("it runs");
+    assert!(!ended.status.success());
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(told.contains("windows_keptt"), "{told}");
+}
+
+#[test]
+fn init_does_not_overwrite_a_server() {
+    let fleet = Fleet::init(&[], "");
+    let before = std::fs::read(fleet.data().join("ca-key.pem")).expect("a key");
+    let again = std::process::Command::new(env!("CARGO_BIN_EXE_bellwether-server"))
+        .args(["init", "--data"])
+        .arg(fleet.data())
+        .output()
+        .expect("it runs");
+    assert!(!again.status.success());
+    assert_eq!(
+        std::fs::read(fleet.data().join("ca-key.pem")).expect("a key"),
+        before
+    );
+    assert_eq!(fleet.said.len(), 3);
+}
+
+#[test]
+fn two_servers_do_not_share_a_folder() {
+    let fleet = Fleet::start();
+    let second = fleet.command().output().expect("it runs");
+    assert!(!second.status.success());
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(told.contains("another process serves"), "{told}");
+}
+
+#[test]
+fn a_terminated_server_stops_cleanly_and_starts_again() {
+    let mut fleet = Fleet::start();
+    fleet.enrol("pump-1");
+    let order = json!({ "slot": SLOT, "selector": "*", "reason": "maintenance" });
+    assert_eq!(fleet.operator().post("/v1/disable", &order).0, 200);
+    let ended = fleet.stop();
+    assert!(ended.success(), "{}", fleet.log());
+    assert!(!fleet.data().join("endpoints.json").exists());
+    fleet.launch();
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    assert_eq!(shown["slots"][0]["disabled"], "maintenance");
+    let (status, description) = fleet.stranger().get("/openapi.json");
+    assert_eq!(status, 200);
+    assert!(description["paths"]["/v1/rollouts"]["post"].is_object());
+    let (status, answer) = fleet.operator().get("/v1/nothing");
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (404, &json!("not-found"))
+    );
+}

@@ -1,0 +1,838 @@
+//! A fleet server in a folder of its own, operators and devices that talk to it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bellwether_drift::FieldBaseline;
+use bellwether_package::approval::{Approval, Decision};
+use bellwether_package::chain::join;
+use bellwether_package::root::{Person, Role, RootDocument};
+use bellwether_package::sections::{
+    Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase, GoldenOrigin,
+    GoldenTensor, MissingRule, Port,
+};
+use bellwether_package::sign::public_key;
+use bellwether_package::write::{Draft, OnnxDraft};
+use bellwether_package::{
+    Manifest, ModelName, ModelVersion, PackageId, PublicKey, RevocationList, RootChain, RootId,
+    Selector, SlotName, UnixSecs,
+};
+use bellwether_protocol::assignment::{Addressee, open_assignment};
+use bellwether_protocol::{
+    Ack, Assignment, BootId, DeviceId, Fields, Latency, Outcome, OutcomeKind, Phase, Record,
+    Report, SlotAssignment, Status, Topic, Window, decode, to_vec,
+};
+use ed25519_dalek::SigningKey;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, PubAckReason, SubscribeReasonCode};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::{TlsConfiguration, Transport};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// Longest wait for anything: the machine may be busy with something else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a message that must not come is waited for.
+pub(crate) const SILENCE: Duration = Duration::from_millis(400);
+/// The slot that tests use.
+pub(crate) const SLOT: &str = "cavitation";
+
+pub(crate) fn now() -> UnixSecs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixSecs(since.expect("after 1970").as_secs())
+}
+
+/// Waits until `look` sees something.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+/// A server, its folder, and everything that its operator holds.
+pub(crate) struct Fleet {
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+    arguments: Vec<String>,
+    /// Where it listens.
+    pub(crate) https: SocketAddr,
+    /// Where its broker listens.
+    pub(crate) mqtts: SocketAddr,
+    token: String,
+    chain: RootChain,
+    /// What `init` said.
+    pub(crate) said: BTreeMap<String, String>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Fleet {
+    /// A new server with a trust root: ann, ben and cleo have keys 1 to 3, two must approve.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[], "")
+    }
+
+    pub(crate) fn start_with(arguments: &[&str], config: &str) -> Self {
+        let mut fleet = Self::init(arguments, config);
+        fleet.launch();
+        fleet
+    }
+
+    /// Everything made, nothing started.
+    pub(crate) fn init(arguments: &[&str], config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        let made = Command::new(env!("CARGO_BIN_EXE_bellwether-server"))
+            .args(["init", "--data"])
+            .arg(&data)
+            .output()
+            .expect("the binary runs");
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        let said: BTreeMap<String, String> = String::from_utf8_lossy(&made.stdout)
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect();
+        let director: PublicKey = said["director"].parse().expect("a public key");
+        let signed = root_document(director)
+            .sign(&[&key(1), &key(2)])
+            .expect("a valid root");
+        let file = join(&[signed]).expect("a chain");
+        std::fs::write(folder.path().join("root.bwt"), &file).expect("written");
+        let text = format!(
+            "https = \"127.0.0.1:0\"\nmqtts = \"127.0.0.1:0\"\nplanner_period_ms = 200\n{config}"
+        );
+        std::fs::write(folder.path().join("server.toml"), text).expect("written");
+        let token = std::fs::read_to_string(data.join("api-token")).expect("a token");
+        Self {
+            folder,
+            child: None,
+            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            https: SocketAddr::from(([127, 0, 0, 1], 0)),
+            mqtts: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: token.trim().to_owned(),
+            chain: RootChain::verify_from_first(&file).expect("a valid chain"),
+            said,
+        }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-server"));
+        command
+            .args(["run", "--data"])
+            .arg(self.data())
+            .arg("--trust-root")
+            .arg(self.folder.path().join("root.bwt"))
+            .arg("--config")
+            .arg(self.folder.path().join("server.toml"))
+            .args(&self.arguments);
+        command
+    }
+
+    /// Starts it, and waits until it serves.
+    pub(crate) fn launch(&mut self) {
+        let endpoints = self.data().join("endpoints.json");
+        let _ = std::fs::remove_file(&endpoints);
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .expect("a log");
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        self.child = Some(child);
+        let found = eventually("the server to serve", || {
+            let child = self.child.as_mut().expect("started");
+            if let Some(status) = child.try_wait().expect("our child") {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            serde_json::from_slice::<Value>(&std::fs::read(&endpoints).ok()?).ok()
+        });
+        let address = |name: &str| {
+            found[name]
+                .as_str()
+                .expect("text")
+                .parse()
+                .expect("an address")
+        };
+        self.https = address("https");
+        self.mqtts = address("mqtts");
+        eventually("the server's link", || {
+            let (_, health) = self.operator().get("/healthz");
+            (health["broker_connected"] == true).then_some(())
+        });
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks it to stop, and says how it ended.
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        let asked = Command::new("kill")
+            .arg(child.id().to_string())
+            .status()
+            .expect("kill runs");
+        assert!(asked.success());
+        eventually("the server to stop", || {
+            child.try_wait().expect("our child")
+        })
+    }
+
+    fn ca(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.data().join("ca.pem")).expect("a certificate")
+    }
+
+    pub(crate) fn operator(&self) -> Http {
+        Http::new(self, Some(self.token.clone()), None)
+    }
+
+    pub(crate) fn stranger(&self) -> Http {
+        Http::new(self, None, None)
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Http {
+        Http::new(self, Some(token.to_owned()), None)
+    }
+
+    pub(crate) fn root(&self) -> RootId {
+        self.chain.id()
+    }
+
+    /// Publishes an empty revocation list of that version.
+    pub(crate) fn publish_revocations(&self, version: u64, packages: &[PackageId]) -> (u16, Value) {
+        let list = RevocationList {
+            root: self.root(),
+            version,
+            expires: now().plus_secs(86_400),
+            packages: packages.iter().copied().collect(),
+            least: heapless::Vec::new(),
+        };
+        let signed = list.sign(&[&key(1), &key(2)]).expect("a valid list");
+        self.operator().put_bytes("/v1/revocations", &signed)
+    }
+
+    /// Uploads a package of that version, approved by these persons.
+    pub(crate) fn release(&self, major: u32, persons: &[u8]) -> PackageId {
+        let bytes = package(major);
+        let (status, answer) = self.operator().post_bytes("/v1/packages", &bytes);
+        assert_eq!(status, 201, "{answer}");
+        let id = id_of(&bytes);
+        assert_eq!(answer["id"], id.to_string());
+        for person in persons {
+            let signed = approval(self.root(), id)
+                .sign(&key(*person))
+                .expect("signed");
+            let path = format!("/v1/packages/{id}/approvals");
+            let (status, answer) = self.operator().post_bytes(&path, &signed);
+            assert_eq!(status, 200, "{answer}");
+        }
+        id
+    }
+
+    pub(crate) fn claim(&self, request: Value) -> String {
+        let (status, answer) = self.operator().post("/v1/claims", &request);
+        assert_eq!(status, 201, "{answer}");
+        answer["claim"].as_str().expect("text").to_owned()
+    }
+
+    /// Enrols a device of class pump.
+    pub(crate) fn enrol(&self, device: &str) -> Device {
+        let claim = self.claim(json!({ "device": device }));
+        let pair = rcgen::KeyPair::generate().expect("a key");
+        let (status, answer) = self.ask_to_enrol(&claim, device, &pair);
+        assert_eq!(status, 200, "{answer}");
+        let pem = answer["certificate_pem"].as_str().expect("text");
+        Device {
+            id: DeviceId::new(device).expect("an id"),
+            certificate: CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate"),
+            key: pair.serialize_der(),
+            key_pem: pair.serialize_pem(),
+            ca: self.ca(),
+            mqtts: self.mqtts,
+            boot: BootId(u64::from_le_bytes(*b"bellwthr")),
+            seq: 0,
+        }
+    }
+
+    pub(crate) fn ask_to_enrol(
+        &self,
+        claim: &str,
+        device: &str,
+        pair: &rcgen::KeyPair,
+    ) -> (u16, Value) {
+        let params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+        let csr = params
+            .serialize_request(pair)
+            .expect("a request")
+            .pem()
+            .expect("PEM");
+        let ask = json!({
+            "claim": claim, "device": device, "csr_pem": csr, "attributes": { "class": "pump" },
+        });
+        self.stranger().post("/v1/enroll", &ask)
+    }
+
+    pub(crate) fn http_of(&self, device: &Device) -> Http {
+        Http::new(self, None, Some(device))
+    }
+
+    /// Opens what was published to a device.
+    pub(crate) fn open(&self, device: &Device, bytes: &[u8]) -> Assignment {
+        let root = self.chain.latest();
+        let to = Addressee {
+            device: &device.id,
+            root: root.id(),
+            root_version: root.version(),
+            directors: root.director_keys(),
+            now: Some(now()),
+        };
+        open_assignment(bytes, &to).expect("signed by our director, for this device")
+    }
+}
+
+/// Approvers and root are the same three persons; two must agree.
+fn root_document(director: PublicKey) -> RootDocument {
+    let person = |name: &str, seed: u8| Person {
+        name: name.try_into().expect("a short name"),
+        keys: [public_key(&key(seed))].into_iter().collect(),
+    };
+    let role = || Role {
+        persons: [0, 1, 2].into_iter().collect(),
+        threshold: 2,
+    };
+    RootDocument {
+        version: 1,
+        id: None,
+        expires: now().plus_secs(365 * 86_400),
+        persons: [person("ann", 1), person("ben", 2), person("cleo", 3)]
+            .into_iter()
+            .collect(),
+        root: role(),
+        approvers: role(),
+        director: [director].into_iter().collect(),
+    }
+}
+
+pub(crate) fn approval(root: RootId, package: PackageId) -> Approval {
+    Approval {
+        root,
+        package,
+        decision: Decision::Approve,
+        slots: [SlotName::new(SLOT).expect("a name")].into_iter().collect(),
+        selectors: [Selector::new("class=pump").expect("a selector")]
+            .into_iter()
+            .collect(),
+        not_before: UnixSecs(now().0 - 60),
+        expires: now().plus_secs(86_400),
+        at: now(),
+        reason: "tested on the bench".try_into().expect("short"),
+    }
+}
+
+fn port(name: &str, fields: &[&str]) -> Port {
+    let field = |name: &&str| Field {
+        name: (*name).to_owned(),
+        unit: String::new(),
+        range: None,
+        missing: MissingRule::Refuse,
+        export: true,
+        kind: FieldKind::Numeric,
+        source: String::new(),
+    };
+    Port {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        shape: vec![Dim::Batch, Dim::Fixed(fields.len() as u32)],
+        fields: fields.iter().map(field).collect(),
+    }
+}
+
+fn tensor(name: &str, values: &[f32]) -> GoldenTensor {
+    GoldenTensor {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        shape: vec![1, values.len() as u32],
+        bytes: values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+    }
+}
+
+/// Values of the training data, the same for every field: 0 to 1.
+pub(crate) fn samples() -> Vec<f32> {
+    (0..1000).map(|n| n as f32 / 1000.0).collect()
+}
+
+pub(crate) fn baseline(name: &str) -> FieldBaseline {
+    FieldBaseline::numeric(name, &samples(), 8).expect("samples")
+}
+
+/// A package: inputs `inlet` and `outlet`, output `score`; more than one chunk long.
+pub(crate) fn package(major: u32) -> Vec<u8> {
+    let model: Vec<u8> = (0..400_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let draft = Draft {
+        model: ModelName::new("pump-anomaly").expect("a name"),
+        version: ModelVersion {
+            major,
+            minor: 0,
+            patch: 0,
+        },
+        created: UnixSecs(1_790_000_000),
+        golden_mismatch_allowed: false,
+        contract: Contract {
+            inputs: vec![port("readings", &["inlet", "outlet"])],
+            outputs: vec![port("score", &["score"])],
+            steps: Vec::new(),
+        },
+        baseline: Baseline {
+            inputs: vec![baseline("inlet"), baseline("outlet")],
+            outputs: vec![baseline("score")],
+        },
+        golden: Golden {
+            cases: vec![GoldenCase {
+                inputs: vec![tensor("readings", &[0.5, 0.5])],
+                outputs: vec![tensor("score", &[0.25])],
+            }],
+            tolerance_abs: 1e-5,
+            tolerance_rel: 1e-4,
+            origin: GoldenOrigin::Framework,
+        },
+        budget: Budget {
+            latency_us_p99: 5000,
+            memory_bytes: 1 << 25,
+            error_share_max_ppm: 1000,
+        },
+        card: None,
+        provenance: None,
+        activation: None,
+        onnx: Some(OnnxDraft {
+            bytes: &model,
+            opset: 17,
+            memory_bytes: 1 << 24,
+            operators: Vec::new(),
+        }),
+        micro: None,
+    };
+    draft.to_vec().expect("a valid draft")
+}
+
+pub(crate) fn id_of(package: &[u8]) -> PackageId {
+    let header = bellwether_package::read_header(package).expect("a header");
+    Manifest::id(header.manifest_bytes())
+}
+
+/// A client of the REST API.
+pub(crate) struct Http {
+    agent: ureq::Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Http {
+    fn new(fleet: &Fleet, token: Option<String>, device: Option<&Device>) -> Self {
+        let certificate =
+            |der: &CertificateDer<'_>| ureq::tls::Certificate::from_der(der).to_owned();
+        let client = device.map(|device| {
+            let key =
+                ureq::tls::PrivateKey::from_pem(device.key_pem.as_bytes()).expect("a key");
+            ureq::tls::ClientCert::new_with_certs(&[certificate(&device.certificate)], key)
+        });
+        let tls = ureq::tls::TlsConfig::builder()
+            .provider(ureq::tls::TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .root_certs(ureq::tls::RootCerts::new_with_certs(&[certificate(
+                &fleet.ca(),
+            )]))
+            .client_cert(client)
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        Self {
+            agent,
+            base: format!("https://{}", fleet.https),
+            token,
+        }
+    }
+
+    fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+        let (status, bytes, _) = Self::raw(result);
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    fn raw(
+        result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> (u16, Vec<u8>, ureq::http::HeaderMap) {
+        let mut answer = result.expect("the server answers");
+        let bytes = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 24)
+            .read_to_vec()
+            .expect("a body");
+        (answer.status().as_u16(), bytes, answer.headers().clone())
+    }
+
+    fn bearer(&self) -> String {
+        self.token
+            .as_ref()
+            .map(|token| format!("Bearer {token}"))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        Self::answer(if self.token.is_some() {
+            request.header("authorization", self.bearer()).call()
+        } else {
+            request.call()
+        })
+    }
+
+    pub(crate) fn get_raw(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, Vec<u8>, ureq::http::HeaderMap) {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::raw(request.call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        if self.token.is_some() {
+            request = request.header("authorization", self.bearer());
+        }
+        Self::answer(request.send_json(body))
+    }
+
+    pub(crate) fn post_bytes(&self, path: &str, body: &[u8]) -> (u16, Value) {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        Self::answer(request.header("authorization", self.bearer()).send(body))
+    }
+
+    pub(crate) fn put_bytes(&self, path: &str, body: &[u8]) -> (u16, Value) {
+        let request = self.agent.put(format!("{}{path}", self.base));
+        Self::answer(request.header("authorization", self.bearer()).send(body))
+    }
+}
+
+/// An enrolled device.
+pub(crate) struct Device {
+    pub(crate) id: DeviceId,
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+    key_pem: String,
+    ca: CertificateDer<'static>,
+    pub(crate) mqtts: SocketAddr,
+    pub(crate) boot: BootId,
+    pub(crate) seq: u64,
+}
+
+impl Device {
+    /// Its next report of this record.
+    pub(crate) fn report(&mut self, record: Record) -> Report {
+        self.seq += 1;
+        Report {
+            boot: self.boot,
+            seq: self.seq,
+            at: now(),
+            record,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> Mqtt {
+        self.try_connect(self.id.as_str(), None)
+            .expect("the broker lets its own device in")
+    }
+
+    pub(crate) fn try_connect(
+        &self,
+        client_id: &str,
+        will: Option<LastWill>,
+    ) -> Result<Mqtt, ConnectionError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.ca.clone()).expect("a CA");
+        let key = PrivateKeyDer::Pkcs8(self.key.clone().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![self.certificate.clone()], key)
+            .expect("a key that fits");
+        let host = self.mqtts.ip().to_string();
+        let mut options = MqttOptions::new(client_id, host, self.mqtts.port());
+        options
+            .set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(tls))))
+            .set_clean_start(true)
+            .set_keep_alive(Duration::from_secs(60))
+            .set_max_packet_size(Some(64 * 1024));
+        if let Some(will) = will {
+            options.set_last_will(will);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("tokio");
+        let (client, events) = AsyncClient::new(options, 64);
+        let mut mqtt = Mqtt {
+            runtime,
+            client,
+            events,
+            heard: Vec::new(),
+        };
+        mqtt.until("the connection", |packet| {
+            matches!(packet, Packet::ConnAck(_)).then_some(())
+        })?;
+        Ok(mqtt)
+    }
+}
+
+/// A connection to the broker.
+pub(crate) struct Mqtt {
+    runtime: Runtime,
+    client: AsyncClient,
+    events: EventLoop,
+    heard: Vec<(String, Vec<u8>)>,
+}
+
+impl Mqtt {
+    fn until<T>(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Packet) -> Option<T>,
+    ) -> Result<T, ConnectionError> {
+        let Self {
+            runtime,
+            events,
+            heard,
+            ..
+        } = self;
+        runtime.block_on(async {
+            let answer = async {
+                loop {
+                    if let Event::Incoming(packet) = events.poll().await? {
+                        if let Packet::Publish(message) = &packet {
+                            let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                            heard.push((topic, message.payload.to_vec()));
+                        }
+                        if let Some(answer) = wanted(&packet) {
+                            return Ok(answer);
+                        }
+                    }
+                }
+            };
+            let answer = tokio::time::timeout(PATIENCE, answer).await;
+            answer.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+        })
+    }
+
+    /// Whether the broker took it.
+    pub(crate) fn publish(&mut self, topic: &str, retain: bool, payload: &[u8]) -> bool {
+        self.client
+            .try_publish(topic, QoS::AtLeastOnce, retain, payload.to_vec())
+            .expect("room");
+        self.until("PUBACK", |packet| match packet {
+            Packet::PubAck(ack) => {
+                let taken = [PubAckReason::Success, PubAckReason::NoMatchingSubscribers];
+                Some(taken.contains(&ack.reason))
+            }
+            _ => None,
+        })
+        .expect("connected")
+    }
+
+    /// Whether the broker granted it.
+    pub(crate) fn subscribe(&mut self, filter: &str) -> bool {
+        self.client
+            .try_subscribe(filter, QoS::AtLeastOnce)
+            .expect("room");
+        self.until("SUBACK", |packet| match packet {
+            Packet::SubAck(ack) => {
+                let granted =
+                    |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+                Some(ack.return_codes.iter().any(granted))
+            }
+            _ => None,
+        })
+        .expect("connected")
+    }
+
+    /// The next message, or none within [`SILENCE`].
+    pub(crate) fn listen(&mut self) -> Option<(String, Vec<u8>)> {
+        if self.heard.is_empty() {
+            let Self {
+                runtime,
+                events,
+                heard,
+                ..
+            } = self;
+            let _ = runtime.block_on(async {
+                let listening = async {
+                    while let Ok(event) = events.poll().await {
+                        if let Event::Incoming(Packet::Publish(message)) = event {
+                            let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                            heard.push((topic, message.payload.to_vec()));
+                            return;
+                        }
+                    }
+                };
+                tokio::time::timeout(SILENCE, listening).await
+            });
+        }
+        if self.heard.is_empty() {
+            None
+        } else {
+            Some(self.heard.remove(0))
+        }
+    }
+
+    /// The next message on that topic.
+    pub(crate) fn next(&mut self, topic: &Topic) -> Vec<u8> {
+        let name = topic.name();
+        eventually(&format!("a message on {topic}"), || {
+            let (on, payload) = self.listen()?;
+            (on == name.as_str()).then_some(payload)
+        })
+    }
+
+    /// Reports and waits for the acknowledgement.
+    pub(crate) fn report(&mut self, device: &Device, report: &Report) -> Ack {
+        let payload = to_vec(report).expect("within bounds");
+        assert!(self.publish(&Topic::Report(device.id.clone()).name(), false, &payload));
+        eventually("the acknowledgement", || {
+            let ack: Ack = decode(&self.next(&Topic::Ack(device.id.clone()))).expect("an ack");
+            ack.seqs.contains(&report.seq).then_some(ack)
+        })
+    }
+}
+
+/// A window of so many rows whose values are those of the training data, shifted by `shift`.
+pub(crate) fn window(release: PackageId, baseline_of: PackageId, rows: u32, shift: f32) -> Window {
+    let counts = |name: &str| {
+        let baseline = baseline(name);
+        let mut counts = bellwether_drift::Counts::new(baseline.bins());
+        let samples = samples();
+        for row in 0..rows {
+            let value = samples[(row as usize * 617) % samples.len()] + shift;
+            counts.observe(&baseline, value);
+        }
+        Some(counts)
+    };
+    let own = release == baseline_of;
+    let outputs = if own {
+        vec![counts("score")]
+    } else {
+        Vec::new()
+    };
+    Window {
+        slot: SlotName::new(SLOT).expect("a name"),
+        release,
+        baseline: baseline_of,
+        started_at: now(),
+        secs: 10,
+        rows,
+        inputs: Fields::of([counts("inlet"), counts("outlet")]).expect("two"),
+        outputs: Fields::of(outputs).expect("one"),
+        errors: Default::default(),
+        rows_nonfinite: 0,
+        latency: Some(Latency {
+            answers: rows,
+            us_p50: 100,
+            us_p99: 200,
+            us_max: 300,
+        }),
+    }
+}
+
+/// What a device tells once it serves what it was ordered to.
+pub(crate) fn told(
+    order: &SlotAssignment,
+    assignment: &Assignment,
+    kind: OutcomeKind,
+) -> [Record; 2] {
+    let release = match &order.desired {
+        bellwether_protocol::Desired::Serve { release, .. } => Some(*release),
+        bellwether_protocol::Desired::Disable { .. } => None,
+    };
+    let outcome = Outcome {
+        slot: order.slot.clone(),
+        release,
+        sequence: assignment.sequence,
+        rollout: order.rollout,
+        kind,
+        serving: release,
+    };
+    let status = Status {
+        slot: order.slot.clone(),
+        phase: if release.is_some() {
+            Phase::Serving
+        } else {
+            Phase::Disabled
+        },
+        serving: release,
+        candidate: None,
+        previous: None,
+        floor: assignment.sequence,
+        rollout: order.rollout,
+    };
+    [Record::Outcome(outcome), Record::Status(status)]
+}
