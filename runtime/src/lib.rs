@@ -9,7 +9,7 @@
 //! - [`Session`]: opens an approved package and runs it. Inputs are checked against the contract,
 //!   raw inputs and outputs are counted by the signed baseline's bins, latency is recorded; all in
 //!   this process, so that a dead worker loses nothing.
-//! - [`prove`], [`prove_intact`]: golden vectors, latency and memory. Only they may run a package
+//! - [`prove()`], [`prove_intact`]: golden vectors, latency and memory. Only they may run a package
 //!   that is not approved.
 //! - [`SealedBlob`]: model bytes that were hashed and can no longer change.
 //! - [`worker`], [`wire`], [`limits`]: the process and the conversation with it.
