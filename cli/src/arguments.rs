@@ -8,7 +8,12 @@ use clap_complete::Shell;
 
 /// Signed models for device fleets: make packages, approve them, roll them out, ask why.
 #[derive(Debug, Parser)]
-#[command(name = "bellwether", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "bellwether",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Arguments {
     /// Print results (and failures) as JSON.
     #[arg(long, global = true)]
@@ -532,9 +537,13 @@ fn parse_attribute(text: &str) -> Result<Attribute, String> {
 }
 
 fn parse_least(text: &str) -> Result<(bellwether_package::ModelName, ModelVersion), String> {
-    let (name, version) = text.split_once('=').ok_or("is not MODEL=VERSION, such as shuttle=1.2.0")?;
+    let (name, version) = text
+        .split_once('=')
+        .ok_or("is not MODEL=VERSION, such as shuttle=1.2.0")?;
     let name = name.parse().map_err(|error| format!("`{name}` {error}"))?;
-    let version = version.parse().map_err(|error| format!("`{version}` {error}"))?;
+    let version = version
+        .parse()
+        .map_err(|error| format!("`{version}` {error}"))?;
     Ok((name, version))
 }
 

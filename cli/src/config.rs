@@ -111,12 +111,34 @@ pub(crate) enum Missing {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Step {
-    Unit { field: String, factor: f32, offset: f32 },
-    Fill { field: String, value: f32 },
-    Scale { field: String, centre: f32, deviation: f32 },
-    Range { field: String, lo: f32, hi: f32 },
-    Clip { field: String, lo: f32, hi: f32 },
-    Window { len: u16, hop: u16 },
+    Unit {
+        field: String,
+        factor: f32,
+        offset: f32,
+    },
+    Fill {
+        field: String,
+        value: f32,
+    },
+    Scale {
+        field: String,
+        centre: f32,
+        deviation: f32,
+    },
+    Range {
+        field: String,
+        lo: f32,
+        hi: f32,
+    },
+    Clip {
+        field: String,
+        lo: f32,
+        hi: f32,
+    },
+    Window {
+        len: u16,
+        hop: u16,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -289,13 +311,19 @@ impl Field {
 fn check(config: &Config) -> std::result::Result<(), String> {
     for port in config.inputs.iter().chain(&config.outputs) {
         if !port.columns.is_empty() && !port.fields.is_empty() {
-            return Err(format!("`{}` has both `columns` and `fields`: use one", port.name));
+            return Err(format!(
+                "`{}` has both `columns` and `fields`: use one",
+                port.name
+            ));
         }
         for field in port.all_fields() {
             if let Some([lo, hi]) = field.range
                 && (lo.is_nan() || hi.is_nan() || lo >= hi)
             {
-                return Err(format!("the range of `{}` is not [least, greatest]", field.name));
+                return Err(format!(
+                    "the range of `{}` is not [least, greatest]",
+                    field.name
+                ));
             }
         }
     }
@@ -303,11 +331,14 @@ fn check(config: &Config) -> std::result::Result<(), String> {
     if !(0.0..=1.0).contains(&share) {
         return Err("`budget.error_share_max` is a share between 0 and 1".to_owned());
     }
-    for (name, tolerance) in
-        [("abs", config.golden.tolerance_abs), ("rel", config.golden.tolerance_rel)]
-    {
+    for (name, tolerance) in [
+        ("abs", config.golden.tolerance_abs),
+        ("rel", config.golden.tolerance_rel),
+    ] {
         if !(tolerance.is_finite() && tolerance >= 0.0) {
-            return Err(format!("`golden.tolerance_{name}` is a number of at least 0"));
+            return Err(format!(
+                "`golden.tolerance_{name}` is a number of at least 0"
+            ));
         }
     }
     if config.golden.rows == 0 {
@@ -331,7 +362,8 @@ where
     T::Err: std::fmt::Display,
 {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|error| de::Error::custom(format!("`{text}` {error}")))
+    text.parse()
+        .map_err(|error| de::Error::custom(format!("`{text}` {error}")))
 }
 
 fn text_values<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
@@ -341,8 +373,10 @@ where
     T::Err: std::fmt::Display,
 {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    let parse =
-        |text: String| text.parse().map_err(|error| de::Error::custom(format!("`{text}` {error}")));
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|error| de::Error::custom(format!("`{text}` {error}")))
+    };
     texts.into_iter().map(parse).collect()
 }
 
@@ -403,7 +437,11 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named() {
-        for (table, key) in [("[model]", "colour"), ("[golden]", "tolerence"), ("[card]", "autor")] {
+        for (table, key) in [
+            ("[model]", "colour"),
+            ("[golden]", "tolerence"),
+            ("[card]", "autor"),
+        ] {
             let text = EXAMPLE.replace(table, &format!("{table}\n{key} = \"x\""));
             let refused = load(&text).unwrap_err().to_string();
             assert!(refused.contains(key), "{refused}");
@@ -422,12 +460,17 @@ mod tests {
     #[test]
     fn a_missing_safety_figure_has_no_default() {
         let refused = load(&EXAMPLE.replace("latency_us_p99 = 5000\n", "")).unwrap_err();
-        assert!(refused.to_string().contains("latency_us_p99"), "{refused:?}");
+        assert!(
+            refused.to_string().contains("latency_us_p99"),
+            "{refused:?}"
+        );
     }
 
     #[test]
     fn a_bad_version_is_refused_with_its_text() {
-        let refused = load(&EXAMPLE.replace("\"1.0.0\"", "\"1.0\"")).unwrap_err().to_string();
+        let refused = load(&EXAMPLE.replace("\"1.0.0\"", "\"1.0\""))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("`1.0` is not a version"), "{refused}");
     }
 }

@@ -36,7 +36,9 @@ pub(crate) fn trust_root(path: &Path) -> Result<RootChain> {
 /// Remarks when the trust root has expired or soon will: nothing new is installed then.
 pub(crate) fn remark_on_expiry(root: &TrustRoot, now: UnixSecs) {
     if root.expires() <= now {
-        remark("note: this trust root has expired; devices install nothing new until it is rotated");
+        remark(
+            "note: this trust root has expired; devices install nothing new until it is rotated",
+        );
     }
 }
 
@@ -106,7 +108,9 @@ pub(crate) fn open_keys(signers: &Signers) -> Result<Vec<PrivateKey>> {
     }
     let mut keys = Vec::new();
     for (place, path) in signers.keys.iter().enumerate() {
-        let file = files.get(place).or_else(|| files.first().filter(|_| files.len() == 1));
+        let file = files
+            .get(place)
+            .or_else(|| files.first().filter(|_| files.len() == 1));
         let passphrase = secret::passphrase(path, file.map(PathBuf::as_path))?;
         keys.push(PrivateKey::read(path, &passphrase)?);
     }

@@ -67,7 +67,13 @@ impl Failure {
     pub(crate) fn new(who: Who, what: impl Into<String>) -> Self {
         // A package's or a server's words may be quoted in it: they reach a terminal.
         let what = crate::output::harmless(&what.into());
-        Self(Box::new(Parts { who, what, next: None, source: None, snippet: None }))
+        Self(Box::new(Parts {
+            who,
+            what,
+            next: None,
+            source: None,
+            snippet: None,
+        }))
     }
 
     /// The operator gave something that can't be used.
@@ -113,7 +119,9 @@ impl Failure {
             io::ErrorKind::StorageFull => (Who::Machine, "free some space, then run it again"),
             _ => (Who::Machine, "check the disk, then run it again"),
         };
-        Self::new(who, format!("can't {doing} {}", path.display())).next(next).because(error)
+        Self::new(who, format!("can't {doing} {}", path.display()))
+            .next(next)
+            .because(error)
     }
 
     /// Who failed.
@@ -161,7 +169,10 @@ impl fmt::Debug for Failure {
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
     }
 }
 
@@ -171,11 +182,17 @@ impl Diagnostic for Failure {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.0.next.as_ref().map(|next| Box::new(next) as Box<dyn fmt::Display>)
+        self.0
+            .next
+            .as_ref()
+            .map(|next| Box::new(next) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.0.snippet.as_ref().map(|snippet| &snippet.text as &dyn SourceCode)
+        self.0
+            .snippet
+            .as_ref()
+            .map(|snippet| &snippet.text as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

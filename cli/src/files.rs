@@ -62,7 +62,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 /// When it can't be opened, or is a folder.
 pub(crate) fn open(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|error| Failure::io("open", path, error))?;
-    let metadata = file.metadata().map_err(|error| Failure::io("look at", path, error))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| Failure::io("look at", path, error))?;
     if metadata.is_dir() {
         return Err(Failure::operator(format!("{} is a folder", path.display()))
             .next("give the path of a file"));
@@ -77,7 +79,8 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 /// When the disk refuses, or the file exists and `existing` says to keep it.
 pub(crate) fn write(path: &Path, bytes: &[u8], existing: Existing, readers: Readers) -> Result<()> {
     write_with(path, existing, readers, |sink| {
-        sink.write_all(bytes).map_err(|error| Failure::io("write", path, error))
+        sink.write_all(bytes)
+            .map_err(|error| Failure::io("write", path, error))
     })
 }
 
@@ -105,7 +108,10 @@ pub(crate) fn write_with(
         .tempfile_in(&folder)
         .map_err(|error| Failure::io("write into", &folder, error))?;
     fill(temporary.as_file_mut())?;
-    temporary.as_file().sync_all().map_err(|error| Failure::io("flush", path, error))?;
+    temporary
+        .as_file()
+        .sync_all()
+        .map_err(|error| Failure::io("flush", path, error))?;
     match existing {
         Existing::Keep => temporary.persist_noclobber(path),
         Existing::Replace => temporary.persist(path),
@@ -146,8 +152,11 @@ fn folder_of(path: &Path) -> PathBuf {
 }
 
 fn exists(path: &Path) -> Failure {
-    Failure::operator(format!("{} exists already, and is not overwritten", path.display()))
-        .next("choose another name, or move the old file away yourself")
+    Failure::operator(format!(
+        "{} exists already, and is not overwritten",
+        path.display()
+    ))
+    .next("choose another name, or move the old file away yourself")
 }
 
 fn too_large(path: &Path, bytes_max: u64) -> Failure {
@@ -190,7 +199,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         write(&path, b"secret", Existing::Keep, Readers::Owner).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
@@ -198,7 +210,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("big");
         fs::write(&path, [0; 11]).unwrap();
-        assert!(read(&path, 10).unwrap_err().to_string().contains("larger than"));
+        assert!(
+            read(&path, 10)
+                .unwrap_err()
+                .to_string()
+                .contains("larger than")
+        );
         assert_eq!(read(&path, 11).unwrap().len(), 11);
     }
 }

@@ -20,8 +20,9 @@ const ED25519_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112"
 /// RFC 8410 wraps the 32-byte seed in an OCTET STRING of its own: tag 4, length 32.
 const SEED_PREFIX: [u8; 2] = [0x04, 0x20];
 /// RFC 8410: SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes }.
-const PUBLIC_PREFIX: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const PUBLIC_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
 
 /// scrypt's cost for a key at rest: N = 2^17, r = 8, p = 1 is what OWASP's password storage sheet
@@ -57,9 +58,12 @@ impl PrivateKey {
             ));
         }
         let not_a_key = |cause: pkcs8::Error| {
-            Failure::operator(format!("{} is not an encrypted Ed25519 key", path.display()))
-                .next("make one with `bellwether key new --out NAME.key`")
-                .because(cause.to_string())
+            Failure::operator(format!(
+                "{} is not an encrypted Ed25519 key",
+                path.display()
+            ))
+            .next("make one with `bellwether key new --out NAME.key`")
+            .because(cause.to_string())
         };
         let (label, document) = pkcs8::SecretDocument::from_pem(&text)
             .map_err(|error| not_a_key(pkcs8::Error::Asn1(error)))?;
@@ -82,7 +86,11 @@ impl PrivateKey {
         let seed = info.private_key.as_bytes();
         let seed = match seed.strip_prefix(&SEED_PREFIX) {
             Some(seed) if info.algorithm.oid == ED25519_OID => seed,
-            _ => return Err(not_a_key(pkcs8::Error::KeyMalformed(pkcs8::KeyError::Invalid))),
+            _ => {
+                return Err(not_a_key(pkcs8::Error::KeyMalformed(
+                    pkcs8::KeyError::Invalid,
+                )));
+            }
         };
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed.try_into().map_err(|_| {
             Failure::operator(format!("{} is not an Ed25519 key", path.display()))
@@ -105,8 +113,12 @@ impl PrivateKey {
         })?;
         files::write(path, encrypted.as_bytes(), Existing::Keep, Readers::Owner)?;
         let public = public_pem(&self.public_bytes())?;
-        let written =
-            files::write(&public_path, public.as_bytes(), Existing::Keep, Readers::Everybody);
+        let written = files::write(
+            &public_path,
+            public.as_bytes(),
+            Existing::Keep,
+            Readers::Everybody,
+        );
         if written.is_err() {
             // A private key whose public half is missing looks finished, and isn't.
             let _ = std::fs::remove_file(path);
@@ -128,7 +140,10 @@ impl PrivateKey {
         let mut wrapped = Zeroizing::new([0; 34]);
         wrapped[..2].copy_from_slice(&SEED_PREFIX);
         wrapped[2..].copy_from_slice(self.0.as_bytes());
-        let algorithm = AlgorithmIdentifierRef { oid: ED25519_OID, parameters: None };
+        let algorithm = AlgorithmIdentifierRef {
+            oid: ED25519_OID,
+            parameters: None,
+        };
         let info = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(wrapped.as_ref())?);
         let params = scrypt::Params::new(SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P)
             .map_err(|_| pkcs8::Error::ParametersMalformed)?;
@@ -222,9 +237,18 @@ mod tests {
         let public = key.write(&path, &passphrase).unwrap();
         let again = PrivateKey::read(&path, &passphrase).unwrap();
         assert_eq!(again.public_bytes(), key.public_bytes());
-        assert_eq!(read_public(public.to_str().unwrap()).unwrap(), key.public_bytes());
+        assert_eq!(
+            read_public(public.to_str().unwrap()).unwrap(),
+            key.public_bytes()
+        );
         let wrong = PrivateKey::read(&path, &Passphrase::from_text("wrong horse"));
-        assert!(wrong.err().unwrap().to_string().contains("passphrase does not open"));
+        assert!(
+            wrong
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("passphrase does not open")
+        );
         assert!(key.write(&path, &passphrase).is_err());
     }
 
@@ -244,7 +268,12 @@ mod tests {
             "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIGUnCikgyPfyEV1T/fQDvLjkHf7ZT+b7zTpd9JkC8H8W\n-----END PRIVATE KEY-----\n",
         )
         .unwrap();
-        let refused = PrivateKey::read(&path, &Passphrase::from_text("x")).err().unwrap();
-        assert!(refused.to_string().contains("not an encrypted private key"), "{refused:?}");
+        let refused = PrivateKey::read(&path, &Passphrase::from_text("x"))
+            .err()
+            .unwrap();
+        assert!(
+            refused.to_string().contains("not an encrypted private key"),
+            "{refused:?}"
+        );
     }
 }

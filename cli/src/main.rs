@@ -66,7 +66,9 @@ fn report(failure: Failure, json: bool) {
     let terminal = std::io::stderr().is_terminal();
     // Setting it twice is the only way to fail, and the default handler says the same.
     let _ = miette::set_hook(Box::new(move |_| {
-        let options = MietteHandlerOpts::new().force_graphical(true).unicode(terminal);
+        let options = MietteHandlerOpts::new()
+            .force_graphical(true)
+            .unicode(terminal);
         // Logs are searched by line: wrapping is for terminals.
         Box::new(options.wrap_lines(terminal).color(terminal).build())
     }));

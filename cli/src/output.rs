@@ -26,7 +26,11 @@ pub(crate) struct Output {
 impl Output {
     /// Results as JSON when `json`, otherwise as text.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, stdout: io::BufWriter::new(io::stdout()), closed: false }
+        Self {
+            json,
+            stdout: io::BufWriter::new(io::stdout()),
+            closed: false,
+        }
     }
 
     /// Whether the caller asked for JSON.
@@ -77,7 +81,11 @@ impl Output {
             if one_line.chars().count() <= CELL_CHARS_MAX {
                 return one_line;
             }
-            one_line.chars().take(CELL_CHARS_MAX - 1).chain(['…']).collect()
+            one_line
+                .chars()
+                .take(CELL_CHARS_MAX - 1)
+                .chain(['…'])
+                .collect()
         };
         let mut widths = head.map(|cell| cell.chars().count());
         for row in rows {
@@ -123,7 +131,10 @@ impl Output {
                 line.push_str("  ");
             }
             line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.chars().count().min(*width)));
+            line.extend(std::iter::repeat_n(
+                ' ',
+                width - cell.chars().count().min(*width),
+            ));
         }
         self.line(line.trim_end())
     }
@@ -158,8 +169,11 @@ pub(crate) fn remark_styled(text: &str) {
 /// When standard input is no terminal: nobody could have read what is being agreed to.
 pub(crate) fn confirm(question: &str, switch: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::operator("this asks for a person's consent, and nobody is there")
-            .next(format!("run it in a terminal, or give {switch} after reading what it prints")));
+        return Err(
+            Failure::operator("this asks for a person's consent, and nobody is there").next(
+                format!("run it in a terminal, or give {switch} after reading what it prints"),
+            ),
+        );
     }
     let mut stderr = io::stderr().lock();
     let _ = write!(stderr, "{} Type yes: ", harmless(question));
@@ -221,7 +235,10 @@ mod tests {
     #[test]
     fn escape_sequences_are_shown_not_obeyed() {
         let card = "fine\u{1b}[2J\u{1b}[Happroved by everybody";
-        assert_eq!(harmless(card), "fine\\u{1b}[2J\\u{1b}[Happroved by everybody");
+        assert_eq!(
+            harmless(card),
+            "fine\\u{1b}[2J\\u{1b}[Happroved by everybody"
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ pub(crate) struct Opened {
 pub(crate) fn open(path: &Path) -> Result<Opened> {
     let file = files::open(path)?;
     let (package, blob) = read(path, &file)?;
-    Ok(Opened { package, blob, file })
+    Ok(Opened {
+        package,
+        blob,
+        file,
+    })
 }
 
 /// Reads and checks a package from a file that is open already.
@@ -59,9 +63,14 @@ impl Opened {
     /// When the file changed since it was read.
     pub(crate) fn blob_again(&self, path: &Path) -> Result<SealedBlob> {
         let mut file = &self.file;
-        file.rewind().map_err(|error| Failure::io("read", path, error))?;
+        file.rewind()
+            .map_err(|error| Failure::io("read", path, error))?;
         let (package, blob) = read(path, file)?;
-        if package.id() == self.package.id() { Ok(blob) } else { Err(changed(path)) }
+        if package.id() == self.package.id() {
+            Ok(blob)
+        } else {
+            Err(changed(path))
+        }
     }
 
     /// Gives the file these approvals instead of those it has; nothing else changes.
@@ -70,7 +79,9 @@ impl Opened {
     /// When the file changed since it was read, or the disk refuses: then nothing changed.
     pub(crate) fn replace_approvals(&self, path: &Path, approvals: Vec<Vec<u8>>) -> Result<()> {
         let mut source = &self.file;
-        source.rewind().map_err(|error| Failure::io("read", path, error))?;
+        source
+            .rewind()
+            .map_err(|error| Failure::io("read", path, error))?;
         files::write_with(path, Existing::Replace, Readers::Everybody, |target| {
             let mut source = FromStd::new(BufReader::new(source));
             let mut target = FromStd::new(io::BufWriter::new(target));
@@ -93,17 +104,21 @@ impl Opened {
 fn damaged(path: &Path, error: StdReadError) -> Failure {
     match error {
         StdReadError::Source(error) => Failure::io("read", path, error),
-        StdReadError::Package(error) => {
-            Failure::new(Who::Package, format!("{} is not an intact package", path.display()))
-                .next("get it again from where it was packed")
-                .because(error)
-        }
+        StdReadError::Package(error) => Failure::new(
+            Who::Package,
+            format!("{} is not an intact package", path.display()),
+        )
+        .next("get it again from where it was packed")
+        .because(error),
     }
 }
 
 fn changed(path: &Path) -> Failure {
-    Failure::new(Who::Machine, format!("{} changed while it was being read", path.display()))
-        .next("find out who writes to it; nothing was signed")
+    Failure::new(
+        Who::Machine,
+        format!("{} changed while it was being read", path.display()),
+    )
+    .next("find out who writes to it; nothing was signed")
 }
 
 fn no_memory(error: io::Error) -> Failure {

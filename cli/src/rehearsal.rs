@@ -47,7 +47,10 @@ impl Rehearsal {
     /// # Errors
     /// When there is no worker, or the engine refuses the model: names the node.
     pub(crate) fn open(contract: &Contract, blob: &SealedBlob) -> Result<Self> {
-        let limits = Limits { memory_bytes: MEMORY_BYTES, cpu_secs: CPU_SECS };
+        let limits = Limits {
+            memory_bytes: MEMORY_BYTES,
+            cpu_secs: CPU_SECS,
+        };
         let worker = Worker::start(&worker_program()?, blob, limits).map_err(|error| {
             Failure::new(Who::Machine, "the worker could not be started")
                 .next("install bellwether-worker beside bellwether, or set BELLWETHER_WORKER")
@@ -69,13 +72,16 @@ impl Rehearsal {
         wire::encode(&load, &[], &mut rehearsal.request).map_err(too_large)?;
         let refusal = rehearsal
             .worker
-            .exchange(&rehearsal.request, wire::HEADER_BYTES_MAX, LOAD_DEADLINE, |frame| {
-                match wire::decode(frame)? {
+            .exchange(
+                &rehearsal.request,
+                wire::HEADER_BYTES_MAX,
+                LOAD_DEADLINE,
+                |frame| match wire::decode(frame)? {
                     (Response::Loaded, []) => Ok(None),
                     (Response::Refused(refusal), []) => Ok(Some(refusal)),
                     _ => Err(FrameError::Unexpected),
-                }
-            })
+                },
+            )
             .map_err(|death| died("while it loaded the model", death))?;
         rehearsal.note_memory();
         match refusal {
@@ -93,17 +99,22 @@ impl Rehearsal {
         for (input, tensor) in self.inputs.iter().zip(raw) {
             tensors.push(input.stepped(tensor)?);
         }
-        let run = Request::Run { tensors: wire::heads(&tensors) };
+        let run = Request::Run {
+            tensors: wire::heads(&tensors),
+        };
         wire::encode(&run, &tensors, &mut self.request).map_err(too_large)?;
         let answer = self
             .worker
-            .exchange(&self.request, REPLY_BYTES_MAX, RUN_DEADLINE, |frame| {
-                match wire::decode(frame)? {
+            .exchange(
+                &self.request,
+                REPLY_BYTES_MAX,
+                RUN_DEADLINE,
+                |frame| match wire::decode(frame)? {
                     (Response::Ran { tensors }, body) => Ok(Ok(wire::join(tensors, body)?)),
                     (Response::Refused(refusal), []) => Ok(Err(refusal)),
                     _ => Err(FrameError::Unexpected),
-                }
-            })
+                },
+            )
             .map_err(|death| died("over the sample", death))?;
         self.note_memory();
         let outputs = answer.map_err(refused)?;
@@ -113,9 +124,10 @@ impl Rehearsal {
 
     /// Whether the model answers in the shapes that the contract promises.
     fn check(&self, outputs: &[Tensor], raw: &[Tensor]) -> Result<()> {
-        let batch = raw.iter().zip(&self.batch_axes).find_map(|(tensor, axis)| {
-            axis.and_then(|axis| tensor.shape.get(axis).copied())
-        });
+        let batch = raw
+            .iter()
+            .zip(&self.batch_axes)
+            .find_map(|(tensor, axis)| axis.and_then(|axis| tensor.shape.get(axis).copied()));
         for (port, got) in self.outputs.iter().zip(outputs) {
             let expected: Vec<u32> = port
                 .shape
@@ -156,8 +168,11 @@ impl Rehearsal {
 /// When there is none.
 pub(crate) fn worker_program() -> Result<PathBuf> {
     find_worker().ok_or_else(|| {
-        Failure::new(Who::Machine, "there is no bellwether-worker to run models in")
-            .next("install it beside bellwether, or set BELLWETHER_WORKER to its path")
+        Failure::new(
+            Who::Machine,
+            "there is no bellwether-worker to run models in",
+        )
+        .next("install it beside bellwether, or set BELLWETHER_WORKER to its path")
     })
 }
 
@@ -168,8 +183,11 @@ impl Fed {
             return Ok(tensor);
         }
         let mut values = raw.to_f32().ok_or_else(|| {
-            Failure::new(Who::Package, format!("`{}` has steps and is not f32", raw.name))
-                .next("steps work on f32 inputs: take them out, or export the model with f32")
+            Failure::new(
+                Who::Package,
+                format!("`{}` has steps and is not f32", raw.name),
+            )
+            .next("steps work on f32 inputs: take them out, or export the model with f32")
         })?;
         for row in values.chunks_exact_mut(self.width) {
             apply_row(&self.steps, row).map_err(|error| {
@@ -178,7 +196,10 @@ impl Fed {
                     .because(error)
             })?;
         }
-        tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        tensor.bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         Ok(tensor)
     }
 }
@@ -199,18 +220,27 @@ fn fed(contract: &Contract) -> Vec<Fed> {
                 | Step::Clip { field, .. } => field,
                 Step::Window { .. } | Step::Resample { .. } => return None,
             };
-            let place = usize::from(*field).checked_sub(first).filter(|place| *place < width)?;
+            let place = usize::from(*field)
+                .checked_sub(first)
+                .filter(|place| *place < width)?;
             *field = u16::try_from(place).ok()?;
             Some(step)
         };
-        inputs.push(Fed { width, steps: contract.steps.iter().filter_map(own).collect() });
+        inputs.push(Fed {
+            width,
+            steps: contract.steps.iter().filter_map(own).collect(),
+        });
         first += width;
     }
     inputs
 }
 
 fn shape(port: &Port) -> PortShape {
-    PortShape { name: port.name.clone(), dtype: port.dtype, shape: port.shape.clone() }
+    PortShape {
+        name: port.name.clone(),
+        dtype: port.dtype,
+        shape: port.shape.clone(),
+    }
 }
 
 fn refused(refusal: Refusal) -> Failure {

@@ -61,7 +61,10 @@ pub(crate) fn new_passphrase(key: &Path, file: Option<&Path>) -> Result<Passphra
 pub(crate) fn passphrase(key: &Path, file: Option<&Path>) -> Result<Passphrase> {
     match file {
         Some(file) => Ok(Passphrase(one_line(file)?)),
-        None => Ok(Passphrase(ask(&format!("Passphrase for {}: ", key.display()))?)),
+        None => Ok(Passphrase(ask(&format!(
+            "Passphrase for {}: ",
+            key.display()
+        ))?)),
     }
 }
 
@@ -78,16 +81,20 @@ pub(crate) fn one_line(path: &Path) -> Result<Zeroizing<String>> {
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() || line.contains('\n') {
-        return Err(Failure::operator(format!("{} must hold one line", path.display()))
-            .next("put the secret alone on one line"));
+        return Err(
+            Failure::operator(format!("{} must hold one line", path.display()))
+                .next("put the secret alone on one line"),
+        );
     }
     Ok(Zeroizing::new(line.to_owned()))
 }
 
 fn ask(prompt: &str) -> Result<Zeroizing<String>> {
-    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| {
-        Failure::operator("there is no terminal to ask for a passphrase")
-            .next("run it in a terminal, or give --passphrase-file FILE")
-            .because(error)
-    })
+    rpassword::prompt_password(prompt)
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            Failure::operator("there is no terminal to ask for a passphrase")
+                .next("run it in a terminal, or give --passphrase-file FILE")
+                .because(error)
+        })
 }

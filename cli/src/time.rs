@@ -33,7 +33,13 @@ pub(crate) fn date(secs: u64) -> String {
 /// `2026-11-23 20:05:00Z`.
 pub(crate) fn stamp(secs: u64) -> String {
     let rest = secs % DAY_SECS;
-    format!("{} {:02}:{:02}:{:02}Z", date(secs), rest / 3_600, rest / 60 % 60, rest % 60)
+    format!(
+        "{} {:02}:{:02}:{:02}Z",
+        date(secs),
+        rest / 3_600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 /// Year, month and day of a day since 1970-01-01, after Howard Hinnant's `civil_from_days`
@@ -48,7 +54,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }

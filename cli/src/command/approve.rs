@@ -35,10 +35,17 @@ pub(crate) fn approve(request: &Approve, now: UnixSecs, output: &mut Output) -> 
     documents::remark_on_expiry(root, now);
     let opened = packages::open(&request.package)?;
     let approval = approval(request, &opened, root, now)?;
-    let champion = request.champion.as_deref().map(packages::open).transpose()?;
+    let champion = request
+        .champion
+        .as_deref()
+        .map(packages::open)
+        .transpose()?;
     show(output, inspect::lines(&opened.package))?;
     if let Some(champion) = &champion {
-        show(output, difference::lines(&champion.package, &opened.package))?;
+        show(
+            output,
+            difference::lines(&champion.package, &opened.package),
+        )?;
     }
     show(output, scope_lines(request, &approval))?;
     let proof = prove(request, &opened)?;
@@ -71,13 +78,18 @@ fn approval(
     now: UnixSecs,
 ) -> Result<Approval> {
     let too_many = |what: &str| {
-        Failure::operator(format!("too many {what}"))
-            .next(format!("an approval names at most {SLOTS_MAX}; sign a second one for the rest"))
+        Failure::operator(format!("too many {what}")).next(format!(
+            "an approval names at most {SLOTS_MAX}; sign a second one for the rest"
+        ))
     };
     let mut approval = Approval {
         root: root.id(),
         package: opened.package.id(),
-        decision: if request.reject { Decision::Reject } else { Decision::Approve },
+        decision: if request.reject {
+            Decision::Reject
+        } else {
+            Decision::Approve
+        },
         slots: heapless::Vec::new(),
         selectors: heapless::Vec::new(),
         not_before: UnixSecs(now.0.saturating_sub(CLOCK_SLACK_SECS)),
@@ -89,10 +101,16 @@ fn approval(
         })?,
     };
     for slot in &request.slots {
-        approval.slots.push(slot.clone()).map_err(|_| too_many("slots"))?;
+        approval
+            .slots
+            .push(slot.clone())
+            .map_err(|_| too_many("slots"))?;
     }
     for cohort in &request.cohorts {
-        approval.selectors.push(cohort.clone()).map_err(|_| too_many("cohorts"))?;
+        approval
+            .selectors
+            .push(cohort.clone())
+            .map_err(|_| too_many("cohorts"))?;
     }
     Ok(approval)
 }
@@ -141,8 +159,10 @@ fn approver(root: &TrustRoot, key: &PrivateKey) -> Result<String> {
     if place.is_some_and(|place| role.persons.contains(&place)) {
         return Ok(person);
     }
-    Err(Failure::operator(format!("{person} is no approver of this trust root"))
-        .next("have an approver sign; `bellwether trust show` lists them"))
+    Err(
+        Failure::operator(format!("{person} is no approver of this trust root"))
+            .next("have an approver sign; `bellwether trust show` lists them"),
+    )
 }
 
 /// Writes the approval into the package, or to a file of its own.
@@ -151,8 +171,12 @@ fn keep(request: &Approve, opened: &Opened, root: &TrustRoot, signed: Vec<u8>) -
         files::write(detached, &signed, Existing::Keep, Readers::Everybody)?;
         return Ok(detached.display().to_string());
     }
-    let mut approvals: Vec<Vec<u8>> =
-        opened.package.header().approvals().map(<[u8]>::to_vec).collect();
+    let mut approvals: Vec<Vec<u8>> = opened
+        .package
+        .header()
+        .approvals()
+        .map(<[u8]>::to_vec)
+        .collect();
     if approvals.len() >= APPROVALS_MAX {
         // Room is made only by dropping what counts for nobody.
         approvals.retain(|signed| Approval::verify(signed, root).is_ok());
@@ -205,7 +229,12 @@ fn report(
 fn progress(file: &Path, opened: &Opened, root: &TrustRoot) -> (Vec<String>, u8) {
     let needed = root.document().approvers.threshold;
     let approvals: Vec<Vec<u8>> = match packages::open(file) {
-        Ok(again) => again.package.header().approvals().map(<[u8]>::to_vec).collect(),
+        Ok(again) => again
+            .package
+            .header()
+            .approvals()
+            .map(<[u8]>::to_vec)
+            .collect(),
         // A detached approval: it and those that the package carries.
         Err(_) => std::fs::read(file)
             .into_iter()
@@ -214,7 +243,9 @@ fn progress(file: &Path, opened: &Opened, root: &TrustRoot) -> (Vec<String>, u8)
     };
     let mut persons: Vec<u8> = Vec::new();
     for signed in &approvals {
-        let Ok((approval, signers)) = Approval::verify(signed, root) else { continue };
+        let Ok((approval, signers)) = Approval::verify(signed, root) else {
+            continue;
+        };
         if approval.package == opened.package.id() && approval.decision == Decision::Approve {
             persons.extend(signers.iter().copied());
         }
@@ -228,7 +259,10 @@ fn scope_lines(request: &Approve, approval: &Approval) -> Vec<String> {
     let texts = |texts: Vec<String>| texts.join(" ");
     vec![
         "scope of this approval".to_owned(),
-        format!("  slots         {}", texts(approval.slots.iter().map(ToString::to_string).collect())),
+        format!(
+            "  slots         {}",
+            texts(approval.slots.iter().map(ToString::to_string).collect())
+        ),
         format!(
             "  cohorts       {}",
             texts(approval.selectors.iter().map(ToString::to_string).collect())
@@ -252,7 +286,12 @@ fn proof_lines(proof: &Proof) -> Vec<String> {
         proof.latency_us_p99,
         human_bytes(proof.memory_bytes)
     )];
-    lines.extend(proof.shortfalls().iter().map(|shortfall| format!("  FALLS SHORT: {shortfall}")));
+    lines.extend(
+        proof
+            .shortfalls()
+            .iter()
+            .map(|shortfall| format!("  FALLS SHORT: {shortfall}")),
+    );
     lines
 }
 

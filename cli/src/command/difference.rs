@@ -17,12 +17,21 @@ pub(crate) fn lines(old: &IntactPackage, new: &IntactPackage) -> Vec<String> {
     let mut found = Vec::new();
     let (before, after) = (old.manifest(), new.manifest());
     if before.model != after.model {
-        found.push(format!("ANOTHER MODEL: {} instead of {}", after.model, before.model));
+        found.push(format!(
+            "ANOTHER MODEL: {} instead of {}",
+            after.model, before.model
+        ));
     }
     if after.version <= before.version {
-        found.push(format!("the version does not rise: {} after {}", after.version, before.version));
+        found.push(format!(
+            "the version does not rise: {} after {}",
+            after.version, before.version
+        ));
     }
-    let parents = new.provenance().map(|provenance| provenance.parents.clone()).unwrap_or_default();
+    let parents = new
+        .provenance()
+        .map(|provenance| provenance.parents.clone())
+        .unwrap_or_default();
     if !parents.is_empty() && !parents.contains(&old.id()) {
         found.push("the new package was not made from the champion".to_owned());
     }
@@ -42,7 +51,9 @@ pub(crate) fn lines(old: &IntactPackage, new: &IntactPackage) -> Vec<String> {
         found.push("only the model's weights differ".to_owned());
     }
     let head = format!("against the champion {} {}", before.model, before.version);
-    std::iter::once(head).chain(found.into_iter().map(|line| format!("  {line}"))).collect()
+    std::iter::once(head)
+        .chain(found.into_iter().map(|line| format!("  {line}")))
+        .collect()
 }
 
 fn ports(side: &str, before: &[Port], after: &[Port], found: &mut Vec<String>) {
@@ -78,14 +89,33 @@ fn fields(side: &str, before: &[Field], after: &[Field], found: &mut Vec<String>
         };
         let mut say = |what: &str, was: String, is: String| {
             if was != is {
-                found.push(format!("{side} field `{}`: {what} was {was}, is {is}", field.name));
+                found.push(format!(
+                    "{side} field `{}`: {what} was {was}, is {is}",
+                    field.name
+                ));
             }
         };
-        say("unit", format!("`{}`", old.unit), format!("`{}`", field.unit));
-        say("range", format!("{:?}", old.range), format!("{:?}", field.range));
-        say("missing rule", format!("{:?}", old.missing), format!("{:?}", field.missing));
+        say(
+            "unit",
+            format!("`{}`", old.unit),
+            format!("`{}`", field.unit),
+        );
+        say(
+            "range",
+            format!("{:?}", old.range),
+            format!("{:?}", field.range),
+        );
+        say(
+            "missing rule",
+            format!("{:?}", old.missing),
+            format!("{:?}", field.missing),
+        );
         say("export", old.export.to_string(), field.export.to_string());
-        say("kind", format!("{:?}", old.kind), format!("{:?}", field.kind));
+        say(
+            "kind",
+            format!("{:?}", old.kind),
+            format!("{:?}", field.kind),
+        );
     }
     for field in before {
         if !after.iter().any(|new| new.name == field.name) {
@@ -97,7 +127,9 @@ fn fields(side: &str, before: &[Field], after: &[Field], found: &mut Vec<String>
 /// Fields whose training data has another mean.
 fn baselines(before: &[FieldBaseline], after: &[FieldBaseline], found: &mut Vec<String>) {
     for new in after {
-        let Some(old) = before.iter().find(|old| old.name() == new.name()) else { continue };
+        let Some(old) = before.iter().find(|old| old.name() == new.name()) else {
+            continue;
+        };
         let (Some(was), Some(is)) = (old.counts().mean(old), new.counts().mean(new)) else {
             continue;
         };
@@ -124,29 +156,49 @@ fn figures(old: &IntactPackage, new: &IntactPackage, found: &mut Vec<String>) {
         format!("{} µs", before.latency_us_p99),
         format!("{} µs", after.latency_us_p99),
     );
-    say("memory budget", human_bytes(before.memory_bytes), human_bytes(after.memory_bytes));
+    say(
+        "memory budget",
+        human_bytes(before.memory_bytes),
+        human_bytes(after.memory_bytes),
+    );
     say(
         "error budget",
         format!("{} ppm", before.error_share_max_ppm),
         format!("{} ppm", after.error_share_max_ppm),
     );
     let tolerance = |package: &IntactPackage| {
-        format!("{} + {} ×", package.golden().tolerance_abs, package.golden().tolerance_rel)
+        format!(
+            "{} + {} ×",
+            package.golden().tolerance_abs,
+            package.golden().tolerance_rel
+        )
     };
     say("golden tolerance", tolerance(old), tolerance(new));
     let origin = |package: &IntactPackage| match package.golden().origin {
         GoldenOrigin::Framework => "the training framework",
         GoldenOrigin::SelfComputed => "the model itself",
     };
-    say("golden outputs' source", origin(old).to_owned(), origin(new).to_owned());
+    say(
+        "golden outputs' source",
+        origin(old).to_owned(),
+        origin(new).to_owned(),
+    );
     let bytes = |package: &IntactPackage| {
-        package.onnx().map_or_else(|| "none".to_owned(), |onnx| human_bytes(onnx.length))
+        package
+            .onnx()
+            .map_or_else(|| "none".to_owned(), |onnx| human_bytes(onnx.length))
     };
     say("ONNX model", bytes(old), bytes(new));
     let operators = |package: &IntactPackage| -> BTreeSet<String> {
-        package.onnx().map(|onnx| onnx.operators.iter().cloned().collect()).unwrap_or_default()
+        package
+            .onnx()
+            .map(|onnx| onnx.operators.iter().cloned().collect())
+            .unwrap_or_default()
     };
-    let added: Vec<String> = operators(new).difference(&operators(old)).cloned().collect();
+    let added: Vec<String> = operators(new)
+        .difference(&operators(old))
+        .cloned()
+        .collect();
     if !added.is_empty() {
         found.push(format!("new operators: {}", added.join(" ")));
     }

@@ -29,15 +29,19 @@ struct Feature {
 /// # Errors
 /// When a file can't be read, or the files have no column of numbers in common.
 pub(crate) fn drift(request: &Drift, output: &mut Output) -> Result<bool> {
-    let wanted: Option<Vec<&str>> = (!request.columns.is_empty())
-        .then(|| request.columns.iter().map(String::as_str).collect());
+    let wanted: Option<Vec<&str>> =
+        (!request.columns.is_empty()).then(|| request.columns.iter().map(String::as_str).collect());
     let base = Table::read(&request.baseline, wanted.as_deref())?;
     let live = Table::read(&request.live, wanted.as_deref())?;
     let names = columns(&base, &live, request)?;
     let mut features = Vec::new();
     for name in &names {
         let categorical = request.categorical.contains(name);
-        features.push(feature(base.column(name)?, live.column(name)?, categorical)?);
+        features.push(feature(
+            base.column(name)?,
+            live.column(name)?,
+            categorical,
+        )?);
     }
     let thresholds = Thresholds {
         false_discovery_rate: request.false_discovery_rate,
@@ -54,7 +58,9 @@ pub(crate) fn drift(request: &Drift, output: &mut Output) -> Result<bool> {
         })
         .collect();
     let seen = look(&fields, &thresholds);
-    output.show(&seen, |output| describe(&seen, &features, &thresholds, output))?;
+    output.show(&seen, |output| {
+        describe(&seen, &features, &thresholds, output)
+    })?;
     Ok(seen.verdict == Verdict::Healthy)
 }
 
@@ -63,21 +69,32 @@ fn columns(base: &Table, live: &Table, request: &Drift) -> Result<Vec<String>> {
     if !request.columns.is_empty() {
         return Ok(request.columns.clone());
     }
-    let in_live: BTreeSet<&str> =
-        live.columns().iter().map(|column| column.name.as_str()).collect();
+    let in_live: BTreeSet<&str> = live
+        .columns()
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
     let mut names = Vec::new();
     for column in base.columns() {
         if !in_live.contains(column.name.as_str()) {
-            remark(format!("note: `{}` is only in the baseline, and left out", column.name));
+            remark(format!(
+                "note: `{}` is only in the baseline, and left out",
+                column.name
+            ));
         } else if column.not_a_number.is_some() {
-            remark(format!("note: `{}` holds text, and is left out", column.name));
+            remark(format!(
+                "note: `{}` holds text, and is left out",
+                column.name
+            ));
         } else {
             names.push(column.name.clone());
         }
     }
     if names.is_empty() {
-        return Err(Failure::operator("the two files have no column of numbers in common")
-            .next("check that both have a head row with the same names"));
+        return Err(
+            Failure::operator("the two files have no column of numbers in common")
+                .next("check that both have a head row with the same names"),
+        );
     }
     Ok(names)
 }
@@ -91,12 +108,24 @@ fn feature(base: &Column, live: &Column, categorical: bool) -> Result<Feature> {
         .next("leave it out with --columns, or declare it with --categorical")
         .because(cause)
     };
-    let readings = base.values.iter().zip(&base.missing).filter(|(_, missing)| !**missing);
+    let readings = base
+        .values
+        .iter()
+        .zip(&base.missing)
+        .filter(|(_, missing)| !**missing);
     let baseline = if categorical {
         let codes: Vec<i64> = readings.map(|(value, _)| *value as i64).collect();
-        let domain: Vec<i64> = codes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let domain: Vec<i64> = codes
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         if domain.len() > CODES_MAX {
-            return Err(refuse(format!("{} codes; at most {CODES_MAX} are possible", domain.len())));
+            return Err(refuse(format!(
+                "{} codes; at most {CODES_MAX} are possible",
+                domain.len()
+            )));
         }
         FieldBaseline::categorical(&base.name, &codes, &domain)
     } else {
@@ -154,7 +183,9 @@ fn describe(
             [
                 field.name.clone(),
                 verdict_word(field.verdict).to_owned(),
-                field.psi.map_or_else(dash, |psi| format!("{:.3}", psi.excess())),
+                field
+                    .psi
+                    .map_or_else(dash, |psi| format!("{:.3}", psi.excess())),
                 field.psi_p_adjusted.map_or_else(dash, p_text),
                 field.values.to_string(),
                 rates_text(field),
@@ -163,8 +194,16 @@ fn describe(
             ]
         })
         .collect();
-    let head =
-        ["feature", "verdict", "PSI", "p (BH)", "values", "rates, then and now", "then", "now"];
+    let head = [
+        "feature",
+        "verdict",
+        "PSI",
+        "p (BH)",
+        "values",
+        "rates, then and now",
+        "then",
+        "now",
+    ];
     output.table(head, &rows)?;
     let moved = seen.fields.iter().zip(features).filter(|(field, _)| {
         matches!(field.verdict, Verdict::Drifted | Verdict::Failing) && field.psi.is_some()
@@ -185,7 +224,9 @@ fn describe(
 }
 
 fn plot(name: &str, feature: &Feature, output: &mut Output) -> Result<()> {
-    output.line(format!("{name}: share of values by bin, then (-) and now (#)"))?;
+    output.line(format!(
+        "{name}: share of values by bin, then (-) and now (#)"
+    ))?;
     let (base, live) = (feature.baseline.counts(), &feature.live);
     let labels = labels(feature);
     let shares: Vec<(f64, f64)> = base
@@ -194,12 +235,27 @@ fn plot(name: &str, feature: &Feature, output: &mut Output) -> Result<()> {
         .zip(live.bins())
         .map(|(then, now)| (share(*then, base), share(*now, live)))
         .collect();
-    let most = shares.iter().fold(f64::MIN_POSITIVE, |most, (then, now)| most.max(*then).max(*now));
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let most = shares.iter().fold(f64::MIN_POSITIVE, |most, (then, now)| {
+        most.max(*then).max(*now)
+    });
+    let width = labels
+        .iter()
+        .map(|label| label.chars().count())
+        .max()
+        .unwrap_or(0);
     let bar = |share: f64, mark: &str| mark.repeat((share / most * BAR_CHARS).round() as usize);
     for (label, (then, now)) in labels.iter().zip(&shares) {
-        output.line(format!("  {label:>width$}  {:>5.1} %  {}", then * 100.0, bar(*then, "-")))?;
-        output.line(format!("  {:>width$}  {:>5.1} %  {}", "", now * 100.0, bar(*now, "#")))?;
+        output.line(format!(
+            "  {label:>width$}  {:>5.1} %  {}",
+            then * 100.0,
+            bar(*then, "-")
+        ))?;
+        output.line(format!(
+            "  {:>width$}  {:>5.1} %  {}",
+            "",
+            now * 100.0,
+            bar(*now, "#")
+        ))?;
     }
     Ok(())
 }
@@ -210,8 +266,15 @@ fn labels(feature: &Feature) -> Vec<String> {
             domain.iter().map(i64::to_string).collect()
         }
         bellwether_drift::Bins::Numeric { edges, lo, hi } => {
-            let bounds: Vec<f32> = [*lo].into_iter().chain(edges.iter().copied()).chain([*hi]).collect();
-            bounds.windows(2).map(|pair| format!("{} … {}", pair[0], pair[1])).collect()
+            let bounds: Vec<f32> = [*lo]
+                .into_iter()
+                .chain(edges.iter().copied())
+                .chain([*hi])
+                .collect();
+            bounds
+                .windows(2)
+                .map(|pair| format!("{} … {}", pair[0], pair[1]))
+                .collect()
         }
     }
 }
@@ -275,7 +338,11 @@ fn share(count: u32, counts: &Counts) -> f64 {
 }
 
 fn p_text(p_value: f64) -> String {
-    if p_value < 0.0001 { "<0.0001".to_owned() } else { format!("{p_value:.4}") }
+    if p_value < 0.0001 {
+        "<0.0001".to_owned()
+    } else {
+        format!("{p_value:.4}")
+    }
 }
 
 fn dash() -> String {

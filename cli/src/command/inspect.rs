@@ -15,8 +15,7 @@ use crate::packages;
 use crate::time;
 
 /// What is said wherever a package appears that was packed in spite of its golden outputs.
-pub(crate) const MISMATCH_ALLOWED: &str =
-    "GOLDEN MISMATCH ALLOWED: the packer saw the model differ from its golden outputs, and packed it";
+pub(crate) const MISMATCH_ALLOWED: &str = "GOLDEN MISMATCH ALLOWED: the packer saw the model differ from its golden outputs, and packed it";
 
 /// Shows a package.
 ///
@@ -80,7 +79,10 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
         format!("{} {}", manifest.model, manifest.version),
         format!("  id            {}", package.id()),
         format!("  packed        {}", time::stamp(manifest.created.0)),
-        format!("  size          {}", human_bytes(package.header().package_bytes())),
+        format!(
+            "  size          {}",
+            human_bytes(package.header().package_bytes())
+        ),
     ];
     if manifest.golden_mismatch_allowed() {
         lines.push(format!("  {MISMATCH_ALLOWED}"));
@@ -101,12 +103,20 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
                 dims_text(&port.shape)
             ));
             for (field, baseline) in port.fields.iter().zip(baselines.by_ref()) {
-                lines.push(format!("    {}", field_line(field, baseline)));
+                lines.push(format!("    {}", field_line(side, field, baseline)));
             }
         }
     }
-    let names: Vec<&str> = contract.input_fields().map(|field| field.name.as_str()).collect();
-    lines.extend(contract.steps.iter().map(|step| format!("  step   {}", step_line(step, &names))));
+    let names: Vec<&str> = contract
+        .input_fields()
+        .map(|field| field.name.as_str())
+        .collect();
+    lines.extend(
+        contract
+            .steps
+            .iter()
+            .map(|step| format!("  step   {}", step_line(step, &names))),
+    );
     let golden = package.golden();
     lines.push(format!(
         "  golden        {} cases, {}; tolerance {} + {} of the expected value",
@@ -140,7 +150,10 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
 fn card_lines(package: &IntactPackage, lines: &mut Vec<String>) {
     let mut say = |name: &str, text: &str| {
         if !text.is_empty() {
-            lines.push(format!("  {name:<12}  {}", text.replace('\n', "\n                ")));
+            lines.push(format!(
+                "  {name:<12}  {}",
+                text.replace('\n', "\n                ")
+            ));
         }
     };
     match package.card() {
@@ -155,7 +168,10 @@ fn card_lines(package: &IntactPackage, lines: &mut Vec<String>) {
                     || "no interval".to_owned(),
                     |(least, most, share)| format!("{least} to {most} at {} %", share * 100.0),
                 );
-                say("accuracy", &format!("{} {} ({interval})", metric.name, metric.value));
+                say(
+                    "accuracy",
+                    &format!("{} {} ({interval})", metric.name, metric.value),
+                );
             }
             say("prohibited", &card.prohibited_features.join(", "));
             say("fairness", &card.fairness);
@@ -176,19 +192,31 @@ fn card_lines(package: &IntactPackage, lines: &mut Vec<String>) {
     }
     if let Some(activation) = package.activation() {
         let texts = |selectors: &[bellwether_package::Selector]| {
-            selectors.iter().map(|one| one.to_string()).collect::<Vec<_>>().join(" ")
+            selectors
+                .iter()
+                .map(|one| one.to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         say("only on", &texts(&activation.regions));
         say("never on", &texts(&activation.excluded));
         for hours in &activation.hours {
             let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
             let (from, until) = (clock(hours.from_minute), clock(hours.until_minute));
-            say("hours", &format!("days {:07b} (Sun…Mon), {from} to {until} UTC", hours.days));
+            say(
+                "hours",
+                &format!("days {:07b} (Sun…Mon), {from} to {until} UTC", hours.days),
+            );
         }
     }
 }
 
-fn field_line(field: &Field, baseline: &bellwether_drift::FieldBaseline) -> String {
+fn field_line(side: &str, field: &Field, baseline: &bellwether_drift::FieldBaseline) -> String {
+    let verb = if side == "input" {
+        "trained on"
+    } else {
+        "answered"
+    };
     let mut parts = vec![field.name.clone()];
     if !field.unit.is_empty() {
         parts.push(format!("[{}]", field.unit));
@@ -198,7 +226,9 @@ fn field_line(field: &Field, baseline: &bellwether_drift::FieldBaseline) -> Stri
     }
     match (&field.kind, baseline.bins()) {
         (FieldKind::Categorical { domain }, _) => parts.push(format!("codes {domain:?}")),
-        (_, Bins::Numeric { lo, hi, .. }) => parts.push(format!("trained on {lo} to {hi}")),
+        (_, Bins::Numeric { lo, hi, .. }) => {
+            parts.push(format!("{verb} {} to {}", short(*lo), short(*hi)))
+        }
         _ => {}
     }
     if field.missing == MissingRule::Allow {
@@ -213,20 +243,42 @@ fn field_line(field: &Field, baseline: &bellwether_drift::FieldBaseline) -> Stri
     parts.join(", ")
 }
 
+/// A figure without a long tail of digits.
+fn short(value: f32) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-3..1e7).contains(&size) {
+        format!("{value:.3e}")
+    } else {
+        value.to_string()
+    }
+}
+
 fn step_line(step: &Step, names: &[&str]) -> String {
     let name = |field: &u16| names.get(usize::from(*field)).copied().unwrap_or("?");
     match step {
-        Step::Unit { field, factor, offset } => {
+        Step::Unit {
+            field,
+            factor,
+            offset,
+        } => {
             format!("unit {}: × {factor} + {offset}", name(field))
         }
         Step::Fill { field, rule } => format!("fill {}: {rule:?}", name(field)),
-        Step::Scale { field, centre, deviation } => {
+        Step::Scale {
+            field,
+            centre,
+            deviation,
+        } => {
             format!("scale {}: − {centre}, ÷ {deviation}", name(field))
         }
-        Step::Range { field, lo, hi } => format!("range {}: {lo} to {hi} becomes 0 to 1", name(field)),
+        Step::Range { field, lo, hi } => {
+            format!("range {}: {lo} to {hi} becomes 0 to 1", name(field))
+        }
         Step::Clip { field, lo, hi } => format!("clip {}: {lo} to {hi}", name(field)),
         Step::Window { len, hop } => format!("window of {len} rows every {hop}"),
-        Step::Resample { period_us, method } => format!("resample every {period_us} µs, {method:?}"),
+        Step::Resample { period_us, method } => {
+            format!("resample every {period_us} µs, {method:?}")
+        }
     }
 }
 

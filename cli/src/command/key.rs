@@ -27,8 +27,14 @@ pub(crate) fn new(request: &KeyNew, output: &mut Output) -> Result<()> {
         "public_key": public,
     });
     output.show(&shown, |output| {
-        output.line(format!("private key  {} (encrypted, keep it)", request.out.display()))?;
-        output.line(format!("public key   {} (hand it out)", public_path.display()))?;
+        output.line(format!(
+            "private key  {} (encrypted, keep it)",
+            request.out.display()
+        ))?;
+        output.line(format!(
+            "public key   {} (hand it out)",
+            public_path.display()
+        ))?;
         output.line(format!("             {public}"))
     })
 }

@@ -50,13 +50,20 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<bool> {
         }
         Command::Publish(request) => {
             let client = Client::new(&request.connection)?;
-            done(fleet::publish(&client, &request.file, request.package.as_deref(), output))
+            done(fleet::publish(
+                &client,
+                &request.file,
+                request.package.as_deref(),
+                output,
+            ))
         }
         Command::Model(command) => done(model(command, output)),
         Command::Rollout(command) => done(rollout(command, now.0, output)),
-        Command::Disable(request) => {
-            done(fleet::disable(&Client::new(&request.connection)?, &request, output))
-        }
+        Command::Disable(request) => done(fleet::disable(
+            &Client::new(&request.connection)?,
+            &request,
+            output,
+        )),
         Command::Device(command) => done(device(command, now.0, output)),
         Command::Why(request) => {
             let client = Client::new(&request.connection)?;
@@ -83,7 +90,11 @@ fn rollout(command: RolloutCommand, now: u64, output: &mut Output) -> Result<()>
         RolloutCommand::Status { id, connection } => {
             return fleet::status(&Client::new(&connection)?, id, now, output);
         }
-        RolloutCommand::Watch { id, timeout_secs, connection } => {
+        RolloutCommand::Watch {
+            id,
+            timeout_secs,
+            connection,
+        } => {
             return fleet::watch(&Client::new(&connection)?, id, timeout_secs, output);
         }
         RolloutCommand::Start(order) => (order, "start"),

@@ -21,9 +21,9 @@ use crate::data::CELLS_MAX;
 use crate::failure::{Failure, Result, Who};
 use crate::files::{self, Existing, Readers};
 use crate::output::{self, Output, human_bytes, remark};
+use crate::pack::contract;
 use crate::pack::golden::{self, Distance};
 use crate::pack::sample::{self, Sample};
-use crate::pack::contract;
 use crate::packages;
 use crate::rehearsal::{self, Rehearsal};
 
@@ -55,9 +55,12 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
     let config = &loaded.config;
     let onnx = files::read(&loaded.onnx(), bellwether_engine::inspect::MODEL_BYTES_MAX)?;
     let facts = bellwether_engine::inspect(&onnx).map_err(|refusal| {
-        Failure::new(Who::Package, format!("{} can't be run", loaded.onnx().display()))
-            .next("change the model or its export as said below")
-            .because(refusal)
+        Failure::new(
+            Who::Package,
+            format!("{} can't be run", loaded.onnx().display()),
+        )
+        .next("change the model or its export as said below")
+        .because(refusal)
     })?;
     let contract = contract::build(config, &facts)?;
     let sample = read_sample(&loaded, &contract)?;
@@ -71,7 +74,9 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
     let answers = answer_sample(&contract, &sample, &mut rehearsal)?;
     drop(rehearsal);
     let origin = golden.origin;
-    let mismatch = distance.as_ref().is_some_and(|distance| distance.mismatches > 0);
+    let mismatch = distance
+        .as_ref()
+        .is_some_and(|distance| distance.mismatches > 0);
     let draft = Draft {
         model: config.model.name.clone(),
         version: config.model.version,
@@ -82,7 +87,10 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
         golden,
         budget: budget(&config.budget),
         card: Some(card(&config.card)),
-        provenance: Some(provenance(&config.provenance, sample_digest(&loaded.sample())?)),
+        provenance: Some(provenance(
+            &config.provenance,
+            sample_digest(&loaded.sample())?,
+        )),
         activation: config.activation.as_ref().map(activation),
         onnx: Some(OnnxDraft {
             bytes: &onnx,
@@ -99,7 +107,15 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
             answers.outputs_nonfinite
         ));
     }
-    report(request, config, &sample, origin, distance.as_ref(), &packed, output)
+    report(
+        request,
+        config,
+        &sample,
+        origin,
+        distance.as_ref(),
+        &packed,
+        output,
+    )
 }
 
 fn read_sample(loaded: &Loaded, contract: &Contract) -> Result<Sample> {
@@ -107,7 +123,10 @@ fn read_sample(loaded: &Loaded, contract: &Contract) -> Result<Sample> {
     let column_of = |port: &bellwether_package::sections::Port, place: usize| {
         let fields = described.iter().find(|one| one.name == port.name);
         let fields = fields.map(config::Port::all_fields).unwrap_or_default();
-        fields.get(place).map(|field| field.column().to_owned()).unwrap_or_default()
+        fields
+            .get(place)
+            .map(|field| field.column().to_owned())
+            .unwrap_or_default()
     };
     let sample = Sample::read(
         &loaded.sample(),
@@ -128,8 +147,10 @@ fn golden_vectors(
 ) -> Result<(Golden, Option<Distance>)> {
     let Some(path) = &request.golden else {
         if request.allow_mismatch {
-            return Err(Failure::operator("--allow-mismatch needs --golden to mismatch with")
-                .next("leave it out, or give the framework's outputs with --golden"));
+            return Err(
+                Failure::operator("--allow-mismatch needs --golden to mismatch with")
+                    .next("leave it out, or give the framework's outputs with --golden"),
+            );
         }
         let golden = golden::self_computed(sample, rehearsal, &config.golden)?;
         return Ok((golden, None));
@@ -148,7 +169,11 @@ fn answer_sample(
     rehearsal: &mut Rehearsal,
 ) -> Result<Answers> {
     let batch = sample.batch(BATCH_ROWS);
-    let watched: Vec<bool> = contract.outputs.iter().map(|port| !port.fields.is_empty()).collect();
+    let watched: Vec<bool> = contract
+        .outputs
+        .iter()
+        .map(|port| !port.fields.is_empty())
+        .collect();
     let mut values: Vec<Vec<f64>> = vec![Vec::new(); contract.outputs.len()];
     let mut outputs_nonfinite = 0;
     let bar = output::progress(sample.rows() as u64, "running the sample");
@@ -162,8 +187,10 @@ fn answer_sample(
             }
         }
         if values.iter().map(Vec::len).sum::<usize>() > CELLS_MAX {
-            return Err(Failure::operator("the sample's outputs do not fit this machine")
-                .next("set `rows_max` in [sample]: a baseline needs thousands of rows"));
+            return Err(
+                Failure::operator("the sample's outputs do not fit this machine")
+                    .next("set `rows_max` in [sample]: a baseline needs thousands of rows"),
+            );
         }
         bar.inc((end - start) as u64);
     }
@@ -172,8 +199,14 @@ fn answer_sample(
     for (port, values) in contract.outputs.iter().zip(&values) {
         outputs.extend(sample::baselines_of(port, values)?);
     }
-    let baseline = Baseline { inputs: sample.baselines()?, outputs };
-    Ok(Answers { baseline, outputs_nonfinite })
+    let baseline = Baseline {
+        inputs: sample.baselines()?,
+        outputs,
+    };
+    Ok(Answers {
+        baseline,
+        outputs_nonfinite,
+    })
 }
 
 /// Writes the package, reads it back as a device would, and proves it.
@@ -294,7 +327,9 @@ fn card(card: &config::Card) -> Card {
             .map(|metric| Metric {
                 name: metric.name.clone(),
                 value: metric.value,
-                interval: metric.interval.map(|[least, most]| (least, most, metric.confidence)),
+                interval: metric
+                    .interval
+                    .map(|[least, most]| (least, most, metric.confidence)),
             })
             .collect(),
         prohibited_features: card.prohibited_features.clone(),
@@ -322,7 +357,10 @@ fn provenance(provenance: &config::Provenance, data: Digest) -> Provenance {
 
 fn activation(activation: &config::Activation) -> Activation {
     let hours = |hours: &config::Hours| Hours {
-        days: hours.days.iter().fold(0, |days, day| days | 1 << (*day as u8)),
+        days: hours
+            .days
+            .iter()
+            .fold(0, |days, day| days | 1 << (*day as u8)),
         from_minute: hours.from_minute,
         until_minute: hours.until_minute,
     };
@@ -334,8 +372,12 @@ fn activation(activation: &config::Activation) -> Activation {
 }
 
 fn opset(facts: &ModelFacts) -> u32 {
-    let own = facts.opset_imports.iter().find(|(domain, _)| matches!(domain.as_str(), "" | "ai.onnx"));
-    own.and_then(|(_, version)| u32::try_from(*version).ok()).unwrap_or(0)
+    let own = facts
+        .opset_imports
+        .iter()
+        .find(|(domain, _)| matches!(domain.as_str(), "" | "ai.onnx"));
+    own.and_then(|(_, version)| u32::try_from(*version).ok())
+        .unwrap_or(0)
 }
 
 fn sample_digest(path: &Path) -> Result<Digest> {
@@ -343,7 +385,9 @@ fn sample_digest(path: &Path) -> Result<Digest> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; HASH_BYTES];
     loop {
-        let count = file.read(&mut buffer).map_err(|error| Failure::io("read", path, error))?;
+        let count = file
+            .read(&mut buffer)
+            .map_err(|error| Failure::io("read", path, error))?;
         if count == 0 {
             return Ok(hasher.finish());
         }

@@ -42,9 +42,19 @@ pub(crate) fn revoke(request: &Revoke, now: UnixSecs, output: &mut Output) -> Re
         documents::holder(chain.latest(), key)?;
         signed.add_signature(DocumentType::Revocations, PrivateKey::signing(key));
     }
-    let bytes = signed.encode().map_err(|error| {
-        Failure::operator("this list has too many signatures").because(error)
-    })?;
+    let bytes = signed
+        .encode()
+        .map_err(|error| Failure::operator("this list has too many signatures").because(error))?;
+    if let (Existing::Replace, false, Err(error)) = (
+        existing,
+        request.sign_only,
+        Revocations::verify(&bytes, chain.latest()),
+    ) {
+        // With a half-signed list nothing new could be installed meanwhile.
+        return Err(Failure::new(Who::Approvers, "the new list needs more signatures than these")
+            .next("name more keys with --sign-with, or collect signatures in another file: --out NEXT.bwr, then `bellwether revoke --revocations NEXT.bwr --sign-only`")
+            .because(error));
+    }
     files::write(out, &bytes, existing, Readers::Everybody)?;
     report(out, &bytes, &chain, output)
 }
@@ -53,11 +63,16 @@ pub(crate) fn revoke(request: &Revoke, now: UnixSecs, output: &mut Output) -> Re
 fn next(before: &[u8], chain: &RootChain, request: &Revoke, now: UnixSecs) -> Result<Vec<u8>> {
     // After a rotation the old list may be signed by persons who left: any version of the chain
     // vouches for what was on it.
-    let verified = chain.versions().find_map(|root| Revocations::verify(before, root).ok());
+    let verified = chain
+        .versions()
+        .find_map(|root| Revocations::verify(before, root).ok());
     let verified = verified.ok_or_else(|| {
         Failure::new(
             Who::Approvers,
-            format!("{} is not validly signed under this trust root", request.revocations.display()),
+            format!(
+                "{} is not validly signed under this trust root",
+                request.revocations.display()
+            ),
         )
         .next("finish its signatures with --sign-only before a next version is made")
     })?;
@@ -88,15 +103,19 @@ fn next(before: &[u8], chain: &RootChain, request: &Revoke, now: UnixSecs) -> Re
             })?,
         }
     }
-    list.encode().map_err(|error| Failure::operator("this list can't be signed").because(error))
+    list.encode()
+        .map_err(|error| Failure::operator("this list can't be signed").because(error))
 }
 
 /// Shows the list that somebody else made, and asks whether to sign it.
 fn consent(before: &[u8], chain: &RootChain, request: &Revoke) -> Result<SignedBuf> {
     let damaged = |cause: String| {
-        Failure::operator(format!("{} is not a revocation list", request.revocations.display()))
-            .next("give a .bwr file")
-            .because(cause)
+        Failure::operator(format!(
+            "{} is not a revocation list",
+            request.revocations.display()
+        ))
+        .next("give a .bwr file")
+        .because(cause)
     };
     let signed = Signed::decode(before, SIGNED_REVOCATIONS_BYTES_MAX)
         .map_err(|error| damaged(error.to_string()))?;
@@ -143,7 +162,11 @@ fn report(path: &Path, bytes: &[u8], chain: &RootChain, output: &mut Output) -> 
         for line in text(&list) {
             output.line(line)?;
         }
-        output.line(format!("signed    by {} ({} needed)", names.join(", "), role.threshold))?;
+        output.line(format!(
+            "signed    by {} ({} needed)",
+            names.join(", "),
+            role.threshold
+        ))?;
         if let Err(error) = &verified {
             output.line(format!("NOT VALID YET: {error}"))?;
             output.line(format!(
@@ -161,9 +184,15 @@ fn text(list: &RevocationList) -> Vec<String> {
         list.version,
         time::date(list.expires.0)
     )];
-    lines.extend(list.packages.iter().map(|package| format!("revoked   {package}")));
     lines.extend(
-        list.least.iter().map(|(model, version)| format!("least     {model} {version}")),
+        list.packages
+            .iter()
+            .map(|package| format!("revoked   {package}")),
+    );
+    lines.extend(
+        list.least
+            .iter()
+            .map(|(model, version)| format!("least     {model} {version}")),
     );
     if list.packages.is_empty() && list.least.is_empty() {
         lines.push("nothing is revoked".to_owned());
@@ -172,5 +201,9 @@ fn text(list: &RevocationList) -> Vec<String> {
 }
 
 fn ours(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    Failure::new(Who::Bellwether, "the list that was just written can't be read").because(error)
+    Failure::new(
+        Who::Bellwether,
+        "the list that was just written can't be read",
+    )
+    .because(error)
 }

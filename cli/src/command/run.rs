@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use bellwether_drift::Special;
-use bellwether_package::sections::{Contract, DType, Port};
 use bellwether_package::UnixSecs;
+use bellwether_package::sections::{Contract, DType, Port};
 use bellwether_runtime::{Options, Session, Tensor, Window};
 use serde_json::{Value, json};
 
@@ -33,7 +33,10 @@ pub(crate) fn run(request: &Run, now: UnixSecs, output: &mut Output) -> Result<(
         .map_err(|error| refusal(error, &request.scope))?;
     let contract = package.package().contract().clone();
     let name_of = |port: &Port, place: usize| {
-        port.fields.get(place).map(|field| field.name.clone()).unwrap_or_default()
+        port.fields
+            .get(place)
+            .map(|field| field.name.clone())
+            .unwrap_or_default()
     };
     let sample = Sample::read(&request.inputs, &contract, name_of, None)?;
     let options = Options::new(rehearsal::worker_program()?);
@@ -63,10 +66,17 @@ fn answer(
     for start in (0..sample.rows()).step_by(batch) {
         let end = (start + batch).min(sample.rows());
         let run = session.run(&sample.tensors(start..end)?).map_err(|error| {
-            let who = if error.is_input_fault() { Who::Operator } else { Who::Package };
-            Failure::new(who, format!("rows {} to {end} were not answered", start + 1))
-                .next("correct the inputs or the package as said below; nothing was written")
-                .because(error)
+            let who = if error.is_input_fault() {
+                Who::Operator
+            } else {
+                Who::Package
+            };
+            Failure::new(
+                who,
+                format!("rows {} to {end} were not answered", start + 1),
+            )
+            .next("correct the inputs or the package as said below; nothing was written")
+            .because(error)
         })?;
         for (answer, tensor) in answers.iter_mut().zip(run.outputs) {
             answer.take(tensor)?;
@@ -90,9 +100,10 @@ impl Answer {
     fn take(&mut self, tensor: Tensor) -> Result<()> {
         let (first, rest) = match &tensor.shape[..] {
             [] => (1, Vec::new()),
-            [first, rest @ ..] => {
-                (*first as usize, rest.iter().map(|size| *size as usize).collect())
-            }
+            [first, rest @ ..] => (
+                *first as usize,
+                rest.iter().map(|size| *size as usize).collect(),
+            ),
         };
         self.rest = rest;
         self.rows += first;
@@ -116,8 +127,10 @@ impl OutputKind {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("npz") => Ok(Self::Npz),
             Some("csv") => Ok(Self::Csv),
-            _ => Err(Failure::operator(format!("can't tell how to write {}", path.display()))
-                .next("name it .npz or .csv")),
+            _ => Err(
+                Failure::operator(format!("can't tell how to write {}", path.display()))
+                    .next("name it .npz or .csv"),
+            ),
         }
     }
 }
@@ -130,13 +143,22 @@ fn write(path: &Path, kind: OutputKind, contract: &Contract, answers: &[Answer])
         .map(|(port, answer)| {
             let mut shape = vec![answer.rows];
             shape.extend(&answer.rest);
-            Array { name: port.name.clone(), shape, values: values(port.dtype, &answer.bytes) }
+            Array {
+                name: port.name.clone(),
+                shape,
+                values: values(port.dtype, &answer.bytes),
+            }
         })
         .collect();
-    files::write_with(path, Existing::Keep, Readers::Everybody, |sink| match kind {
-        OutputKind::Npz => data::write_arrays(path, sink, &arrays),
-        OutputKind::Csv => write_csv(path, sink, contract, &arrays),
-    })
+    files::write_with(
+        path,
+        Existing::Keep,
+        Readers::Everybody,
+        |sink| match kind {
+            OutputKind::Npz => data::write_arrays(path, sink, &arrays),
+            OutputKind::Csv => write_csv(path, sink, contract, &arrays),
+        },
+    )
 }
 
 fn write_csv(
@@ -147,8 +169,10 @@ fn write_csv(
 ) -> Result<()> {
     let failed = |error: csv::Error| Failure::io("write", path, std::io::Error::other(error));
     let mut writer = csv::Writer::from_writer(std::io::BufWriter::new(sink));
-    let widths: Vec<usize> =
-        arrays.iter().map(|array| array.shape[1..].iter().product::<usize>()).collect();
+    let widths: Vec<usize> = arrays
+        .iter()
+        .map(|array| array.shape[1..].iter().product::<usize>())
+        .collect();
     let mut head = Vec::new();
     for (port, width) in contract.outputs.iter().zip(&widths) {
         for place in 0..*width {
@@ -165,11 +189,15 @@ fn write_csv(
         });
         writer.write_record(cells).map_err(failed)?;
     }
-    writer.flush().map_err(|error| Failure::io("write", path, error))?;
+    writer
+        .flush()
+        .map_err(|error| Failure::io("write", path, error))?;
     let mut buffer = writer
         .into_inner()
         .map_err(|error| Failure::io("write", path, std::io::Error::other(error.to_string())))?;
-    buffer.flush().map_err(|error| Failure::io("write", path, error))
+    buffer
+        .flush()
+        .map_err(|error| Failure::io("write", path, error))
 }
 
 /// The shortest text that reads back as the same number.
@@ -252,9 +280,14 @@ fn report(
             ))?;
         }
         for (name, specials) in &outside {
-            let counts: Vec<_> =
-                specials.iter().map(|(word, count)| format!("{count} {word}")).collect();
-            output.line(format!("  {name}: {} what it was trained on", counts.join(", ")))?;
+            let counts: Vec<_> = specials
+                .iter()
+                .map(|(word, count)| format!("{count} {word}"))
+                .collect();
+            output.line(format!(
+                "  {name}: {} what it was trained on",
+                counts.join(", ")
+            ))?;
         }
         Ok(())
     })

@@ -44,7 +44,9 @@ pub(crate) fn init(request: &TrustInit, now: UnixSecs, output: &mut Output) -> R
     let payload = document.encode().map_err(contradiction)?;
     let id = bellwether_package::RootId(bellwether_package::digest::sha256(&payload));
     let list_expires = now.plus_secs(u64::from(request.revocations_valid_days) * DAY_SECS);
-    let list = RevocationList::genesis(id, list_expires).sign(&signing).map_err(contradiction)?;
+    let list = RevocationList::genesis(id, list_expires)
+        .sign(&signing)
+        .map_err(contradiction)?;
     let file = chain::join(&[signed]).map_err(contradiction)?;
     files::write(&request.out, &file, Existing::Keep, Readers::Everybody)?;
     files::write(&list_path, &list, Existing::Keep, Readers::Everybody)?;
@@ -68,8 +70,11 @@ pub(crate) fn rotate(request: &TrustRotate, now: UnixSecs, output: &mut Output) 
     let chain = documents::trust_root(&request.root)?;
     let latest = chain.latest();
     let old = latest.document();
-    let persons =
-        if request.persons.is_empty() { old.persons.clone() } else { persons(&request.persons)? };
+    let persons = if request.persons.is_empty() {
+        old.persons.clone()
+    } else {
+        persons(&request.persons)?
+    };
     let keep = |role: &Role| -> Vec<String> {
         let name = |index: &u8| Some(old.persons.get(usize::from(*index))?.name.to_string());
         let named: Vec<String> = role.persons.iter().filter_map(name).collect();
@@ -77,20 +82,35 @@ pub(crate) fn rotate(request: &TrustRotate, now: UnixSecs, output: &mut Output) 
         if named.len() == old.persons.len() {
             return Vec::new();
         }
-        named.into_iter().filter(|name| persons.iter().any(|one| one.name.as_str() == name)).collect()
+        named
+            .into_iter()
+            .filter(|name| persons.iter().any(|one| one.name.as_str() == name))
+            .collect()
     };
-    let names = |given: &Vec<String>, role| if given.is_empty() { keep(role) } else { given.clone() };
+    let names = |given: &Vec<String>, role| {
+        if given.is_empty() {
+            keep(role)
+        } else {
+            given.clone()
+        }
+    };
     let root_names = names(&request.root_persons, &old.root);
     let approver_names = names(&request.approvers, &old.approvers);
     let document = RootDocument {
         version: old.version.saturating_add(1),
         id: Some(latest.id()),
         expires: now.plus_secs(u64::from(request.valid_days) * DAY_SECS),
-        root: role(&persons, &root_names, request.root_threshold.unwrap_or(old.root.threshold))?,
+        root: role(
+            &persons,
+            &root_names,
+            request.root_threshold.unwrap_or(old.root.threshold),
+        )?,
         approvers: role(
             &persons,
             &approver_names,
-            request.approvers_threshold.unwrap_or(old.approvers.threshold),
+            request
+                .approvers_threshold
+                .unwrap_or(old.approvers.threshold),
         )?,
         director: match &request.directors[..] {
             [] => old.director.clone(),
@@ -103,10 +123,19 @@ pub(crate) fn rotate(request: &TrustRotate, now: UnixSecs, output: &mut Output) 
     refuse_strangers(&[old, &document], &signing)?;
     let signed = document.sign(&signing).map_err(contradiction)?;
     let before = read_chain(&request.root)?;
-    let mut versions: Vec<Vec<u8>> =
-        chain::split(&before).map_err(contradiction)?.into_iter().map(<[u8]>::to_vec).collect();
+    let mut versions: Vec<Vec<u8>> = chain::split(&before)
+        .map_err(contradiction)?
+        .into_iter()
+        .map(<[u8]>::to_vec)
+        .collect();
     versions.push(signed);
     let file = chain::join(&versions).map_err(contradiction)?;
+    if let (Existing::Replace, Err(error)) = (existing, RootChain::verify_from_first(&file)) {
+        // A chain with a half-signed end is worth nothing to those who use it meanwhile.
+        return Err(Failure::new(Who::Approvers, "the new version needs more signatures than these")
+            .next("name more keys with --sign-with, or collect signatures in another file: --out NEXT.bwt, then `bellwether trust sign NEXT.bwt`")
+            .because(error));
+    }
     files::write(out, &file, existing, Readers::Everybody)?;
     after_writing(out, &file, output)?;
     let list_path = documents::revocations_beside(&request.root);
@@ -122,15 +151,21 @@ pub(crate) fn rotate(request: &TrustRotate, now: UnixSecs, output: &mut Output) 
 /// When a key can't be opened or belongs to nobody, or the file is damaged.
 pub(crate) fn sign(path: &Path, signers: &Signers, output: &mut Output) -> Result<()> {
     let before = read_chain(path)?;
-    let mut versions: Vec<Vec<u8>> =
-        chain::split(&before).map_err(contradiction)?.into_iter().map(<[u8]>::to_vec).collect();
+    let mut versions: Vec<Vec<u8>> = chain::split(&before)
+        .map_err(contradiction)?
+        .into_iter()
+        .map(<[u8]>::to_vec)
+        .collect();
     let documents: Vec<RootDocument> = versions
         .iter()
         .map(|version| chain::peek(version))
         .collect::<std::result::Result<_, _>>()
         .map_err(contradiction)?;
     let Some(last) = versions.last_mut() else {
-        return Err(Failure::operator(format!("{} holds no version", path.display())));
+        return Err(Failure::operator(format!(
+            "{} holds no version",
+            path.display()
+        )));
     };
     let keys = documents::open_keys(signers)?;
     let signing: Vec<&SigningKey> = keys.iter().map(keys::PrivateKey::signing).collect();
@@ -171,9 +206,10 @@ fn describe(file: &[u8], now: Option<UnixSecs>, output: &mut Output) -> Result<(
     let document = document.map_err(contradiction)?;
     let missing = verified.as_ref().err().map(ToString::to_string);
     let (id, fingerprint) = match &verified {
-        Ok(chain) => {
-            (Some(chain.id().to_string()), Some(chain.latest().fingerprint().to_string()))
-        }
+        Ok(chain) => (
+            Some(chain.id().to_string()),
+            Some(chain.latest().fingerprint().to_string()),
+        ),
         Err(_) => (document.id.map(|id| id.to_string()), None),
     };
     let shown = json!({
@@ -193,9 +229,13 @@ fn describe(file: &[u8], now: Option<UnixSecs>, output: &mut Output) -> Result<(
     output.show(&shown, |output| {
         if let Some(missing) = &missing {
             output.line(format!("NOT VALID YET: {missing}"))?;
+            output.line("next: another person runs `bellwether trust sign` on this file")?;
         }
         output.line(format!("root         {}", id.as_deref().unwrap_or("-")))?;
-        output.line(format!("fingerprint  {}", fingerprint.as_deref().unwrap_or("-")))?;
+        output.line(format!(
+            "fingerprint  {}",
+            fingerprint.as_deref().unwrap_or("-")
+        ))?;
         let expired = now.is_some_and(|now| document.expires <= now);
         output.line(format!(
             "version      {}, {} {}",
@@ -203,8 +243,14 @@ fn describe(file: &[u8], now: Option<UnixSecs>, output: &mut Output) -> Result<(
             if expired { "EXPIRED" } else { "expires" },
             time::date(document.expires.0)
         ))?;
-        output.line(format!("root         {}", role_text(&document, &document.root)))?;
-        output.line(format!("approvers    {}", role_text(&document, &document.approvers)))?;
+        output.line(format!(
+            "changed by   {}",
+            role_text(&document, &document.root)
+        ))?;
+        output.line(format!(
+            "approved by  {}",
+            role_text(&document, &document.approvers)
+        ))?;
         for person in &document.persons {
             let keys: Vec<_> = person.keys.iter().map(ToString::to_string).collect();
             output.line(format!("person       {}: {}", person.name, keys.join(" ")))?;
@@ -218,7 +264,9 @@ fn describe(file: &[u8], now: Option<UnixSecs>, output: &mut Output) -> Result<(
 
 /// Says what the revocation list still lacks under the newest root.
 fn remark_on_list(file: &[u8], list: &[u8], path: &Path) {
-    let Ok(chain) = RootChain::verify_from_first(file) else { return };
+    let Ok(chain) = RootChain::verify_from_first(file) else {
+        return;
+    };
     if let Err(error) = Revocations::verify(list, chain.latest()) {
         remark(format!(
             "note: {} is not valid under this root yet ({error}); more persons sign it with \
@@ -261,11 +309,15 @@ fn role(persons: &[Person], names: &[String], threshold: u8) -> Result<Role> {
             let _ = indices.push(place as u8);
         }
     }
-    if let Some(stranger) =
-        names.iter().find(|name| !persons.iter().any(|person| person.name.as_str() == name.as_str()))
-    {
-        return Err(Failure::operator(format!("there is no person `{stranger}`"))
-            .next("name every person with --person first"));
+    if let Some(stranger) = names.iter().find(|name| {
+        !persons
+            .iter()
+            .any(|person| person.name.as_str() == name.as_str())
+    }) {
+        return Err(
+            Failure::operator(format!("there is no person `{stranger}`"))
+                .next("name every person with --person first"),
+        );
     }
     if threshold == 0 || usize::from(threshold) > indices.len() {
         return Err(Failure::operator(format!(
@@ -274,15 +326,19 @@ fn role(persons: &[Person], names: &[String], threshold: u8) -> Result<Role> {
         ))
         .next("two keys of one person are one person: name more persons, or lower the threshold"));
     }
-    Ok(Role { persons: indices, threshold })
+    Ok(Role {
+        persons: indices,
+        threshold,
+    })
 }
 
 fn directors(given: &[String]) -> Result<heapless::Vec<PublicKey, 4, u8>> {
     let mut keys = heapless::Vec::new();
     for text in given {
-        keys.push(PublicKey(keys::read_public(text)?)).map_err(|_| {
-            Failure::operator("too many director keys").next("a trust root has at most four")
-        })?;
+        keys.push(PublicKey(keys::read_public(text)?))
+            .map_err(|_| {
+                Failure::operator("too many director keys").next("a trust root has at most four")
+            })?;
     }
     Ok(keys)
 }
@@ -292,10 +348,15 @@ fn refuse_strangers(documents: &[&RootDocument], keys: &[&SigningKey]) -> Result
     for key in keys {
         let public = bellwether_package::sign::public_key(key);
         let known = documents.iter().any(|document| {
-            document.root.persons.iter().chain(&document.approvers.persons).any(|index| {
-                let person = document.persons.get(usize::from(*index));
-                person.is_some_and(|person| person.keys.contains(&public))
-            })
+            document
+                .root
+                .persons
+                .iter()
+                .chain(&document.approvers.persons)
+                .any(|index| {
+                    let person = document.persons.get(usize::from(*index));
+                    person.is_some_and(|person| person.keys.contains(&public))
+                })
         });
         if !known {
             return Err(Failure::operator(format!(
@@ -312,7 +373,11 @@ fn role_json(document: &RootDocument, role: &Role) -> Value {
 }
 
 fn role_text(document: &RootDocument, role: &Role) -> String {
-    format!("{} of {}", role.threshold, role_names(document, role).join(", "))
+    format!(
+        "{} of {}",
+        role.threshold,
+        role_names(document, role).join(", ")
+    )
 }
 
 fn role_names(document: &RootDocument, role: &Role) -> Vec<String> {

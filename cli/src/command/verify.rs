@@ -34,9 +34,9 @@ pub(crate) fn verify(request: &Verify, now: UnixSecs, output: &mut Output) -> Re
         Err(_) => Vec::new(),
     };
     let refused = verdict.as_ref().err().map(why);
-    let allowed_here = package.activation().is_none_or(|activation| {
-        activation.allows(&request.scope.attributes, Some(now))
-    });
+    let allowed_here = package
+        .activation()
+        .is_none_or(|activation| activation.allows(&request.scope.attributes, Some(now)));
     let shown = json!({
         "id": package.id(),
         "model": package.manifest().model,
@@ -53,7 +53,12 @@ pub(crate) fn verify(request: &Verify, now: UnixSecs, output: &mut Output) -> Re
     });
     output.show(&shown, |output| {
         let manifest = package.manifest();
-        output.line(format!("{} {}  {}", manifest.model, manifest.version, package.id()))?;
+        output.line(format!(
+            "{} {}  {}",
+            manifest.model,
+            manifest.version,
+            package.id()
+        ))?;
         match &refused {
             None => output.line(format!(
                 "APPROVED for slot {} by {}",
@@ -115,7 +120,12 @@ impl Judge {
 
     /// Everybody's valid votes.
     pub(crate) fn votes(&self, package: &IntactPackage, now: UnixSecs) -> Vec<Vote> {
-        votes(self.chain.latest(), &package.id(), package.header().approvals(), now)
+        votes(
+            self.chain.latest(),
+            &package.id(),
+            package.header().approvals(),
+            now,
+        )
     }
 }
 
@@ -123,7 +133,11 @@ impl Judge {
 pub(crate) fn refusal(refusal: Refusal, scope: &Scope) -> Failure {
     Failure::new(
         Who::Approvers,
-        format!("the package is not approved for slot {} here: {}", scope.slot, why(&refusal)),
+        format!(
+            "the package is not approved for slot {} here: {}",
+            scope.slot,
+            why(&refusal)
+        ),
     )
     .next("have it approved with `bellwether approve`, for this slot and these attributes (--attr)")
 }

@@ -13,13 +13,21 @@ use crate::files;
 /// Reads the columns of `path`, all or the `wanted` ones.
 pub(super) fn read(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<Column>> {
     let file = io::BufReader::new(files::open(path)?);
-    let zipped = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    let source: Box<dyn Read> =
-        if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let zipped = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let source: Box<dyn Read> = if zipped {
+        Box::new(MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
     let mut reader = ::csv::ReaderBuilder::new()
         .trim(::csv::Trim::All)
         .from_reader(source.take(DATA_BYTES_MAX));
-    let head = reader.headers().map_err(|error| damaged(path, "CSV", error))?.clone();
+    let head = reader
+        .headers()
+        .map_err(|error| damaged(path, "CSV", error))?
+        .clone();
     check_size(path, head.len(), 0)?;
     let mut columns: Vec<(usize, Column)> = head
         .iter()
@@ -30,7 +38,10 @@ pub(super) fn read(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<Column>> 
         .collect();
     let mut record = ::csv::StringRecord::new();
     let mut rows = 0;
-    while reader.read_record(&mut record).map_err(|error| damaged(path, "CSV", error))? {
+    while reader
+        .read_record(&mut record)
+        .map_err(|error| damaged(path, "CSV", error))?
+    {
         rows += 1;
         check_size(path, columns.len(), rows)?;
         for (index, column) in &mut columns {

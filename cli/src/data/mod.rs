@@ -40,7 +40,10 @@ pub(crate) struct Column {
 
 impl Column {
     fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
     }
 
     fn push(&mut self, value: Option<f64>) {
@@ -77,10 +80,15 @@ impl Table {
             ))
             .next("name it .csv, .csv.gz, .parquet or .npz"));
         };
-        let table = Self { path: path.to_owned(), columns };
+        let table = Self {
+            path: path.to_owned(),
+            columns,
+        };
         if table.rows() == 0 {
-            return Err(Failure::operator(format!("{} holds no rows", path.display()))
-                .next("give a sample with data in it"));
+            return Err(
+                Failure::operator(format!("{} holds no rows", path.display()))
+                    .next("give a sample with data in it"),
+            );
         }
         Ok(table)
     }
@@ -100,10 +108,14 @@ impl Table {
     /// # Errors
     /// When there is none, or a cell of it is no number: says which.
     pub(crate) fn column(&self, name: &str) -> Result<&Column> {
-        let column = self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
-            Failure::operator(format!("{} has no column `{name}`", self.path.display()))
+        let column =
+            self.columns
+                .iter()
+                .find(|column| column.name == name)
+                .ok_or_else(|| {
+                    Failure::operator(format!("{} has no column `{name}`", self.path.display()))
                 .next("name the column as the file's head does, or map it with `column = \"…\"`")
-        })?;
+                })?;
         match &column.not_a_number {
             None => Ok(column),
             Some((row, text)) => Err(Failure::new(

@@ -91,11 +91,15 @@ pub(crate) fn read_arrays(path: &Path) -> Result<Vec<Array>> {
     let mut cells = 0;
     let mut arrays = Vec::new();
     for name in names {
-        let Some(file) = archive.by_name(&name).map_err(|error| damaged(path, "NPZ", error))?
+        let Some(file) = archive
+            .by_name(&name)
+            .map_err(|error| damaged(path, "NPZ", error))?
         else {
             continue;
         };
-        cells += elements(file.shape()).filter(|count| *count <= CELLS_MAX).unwrap_or(CELLS_MAX + 1);
+        cells += elements(file.shape())
+            .filter(|count| *count <= CELLS_MAX)
+            .unwrap_or(CELLS_MAX + 1);
         if cells > CELLS_MAX {
             return Err(too_much(path, &format!("{CELLS_MAX} elements")));
         }
@@ -131,7 +135,10 @@ pub(super) fn read_columns(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<C
         }
     }
     let rows = columns.first().map(|column| column.values.len());
-    if let Some(other) = columns.iter().find(|column| Some(column.values.len()) != rows) {
+    if let Some(other) = columns
+        .iter()
+        .find(|column| Some(column.values.len()) != rows)
+    {
         return Err(Failure::operator(format!(
             "{}: array `{}` has {} rows, the first one has {}",
             path.display(),
@@ -148,11 +155,7 @@ pub(super) fn read_columns(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<C
 ///
 /// # Errors
 /// When the disk refuses.
-pub(crate) fn write_arrays(
-    path: &Path,
-    sink: &mut std::fs::File,
-    arrays: &[Array],
-) -> Result<()> {
+pub(crate) fn write_arrays(path: &Path, sink: &mut std::fs::File, arrays: &[Array]) -> Result<()> {
     let failed = |error: std::io::Error| Failure::io("write", path, error);
     let mut writer = NpzWriter::new(std::io::BufWriter::new(sink));
     for array in arrays {
@@ -209,7 +212,11 @@ fn read_array<R: std::io::Read>(path: &Path, name: String, file: NpyFile<R>) -> 
     if Some(values.len()) != elements(&shape.iter().map(|dim| *dim as u64).collect::<Vec<_>>()) {
         return Err(refuse("has fewer elements than its shape says"));
     }
-    Ok(Array { name, shape, values })
+    Ok(Array {
+        name,
+        shape,
+        values,
+    })
 }
 
 fn elements(shape: &[u64]) -> Option<usize> {

@@ -14,7 +14,8 @@ pub(super) fn read(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<Column>> 
     let reader = SerializedFileReader::new(files::open(path)?)
         .map_err(|error| damaged(path, "Parquet", error))?;
     let metadata = reader.metadata().file_metadata();
-    let rows = usize::try_from(metadata.num_rows()).map_err(|error| damaged(path, "Parquet", error))?;
+    let rows =
+        usize::try_from(metadata.num_rows()).map_err(|error| damaged(path, "Parquet", error))?;
     let fields = metadata.schema().get_fields();
     let kept: Vec<_> = fields
         .iter()
@@ -22,13 +23,17 @@ pub(super) fn read(path: &Path, wanted: Option<&[&str]>) -> Result<Vec<Column>> 
         .cloned()
         .collect();
     check_size(path, kept.len(), rows)?;
-    let mut columns: Vec<Column> = kept.iter().map(|field| Column::named(field.name())).collect();
+    let mut columns: Vec<Column> = kept
+        .iter()
+        .map(|field| Column::named(field.name()))
+        .collect();
     let projection = ::parquet::schema::types::Type::group_type_builder(metadata.schema().name())
         .with_fields(kept)
         .build()
         .map_err(|error| damaged(path, "Parquet", error))?;
-    let table =
-        reader.get_row_iter(Some(projection)).map_err(|error| damaged(path, "Parquet", error))?;
+    let table = reader
+        .get_row_iter(Some(projection))
+        .map_err(|error| damaged(path, "Parquet", error))?;
     // The declared count bounds the loop: a damaged file can't promise little and give much.
     for row in table.take(rows) {
         let row = row.map_err(|error| damaged(path, "Parquet", error))?;

@@ -25,7 +25,10 @@ fn a_cell_that_is_no_number_is_named() {
     let table = Table::read(&path, None).unwrap();
     assert!(table.column("x").is_ok());
     let refused = table.column("time").unwrap_err().to_string();
-    assert!(refused.contains("row 1 of column `time` is `noon`"), "{refused}");
+    assert!(
+        refused.contains("row 1 of column `time` is `noon`"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -39,7 +42,14 @@ fn a_gzipped_csv_is_read() {
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(b"x\n1\n2\n").unwrap();
     let (_folder, path) = file("a.csv.gz", &zipped.finish().unwrap());
-    assert_eq!(Table::read(&path, None).unwrap().column("x").unwrap().values, [1.0, 2.0]);
+    assert_eq!(
+        Table::read(&path, None)
+            .unwrap()
+            .column("x")
+            .unwrap()
+            .values,
+        [1.0, 2.0]
+    );
 }
 
 #[test]
@@ -47,9 +57,21 @@ fn arrays_written_are_arrays_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
     let arrays = [
-        Array { name: "x".into(), shape: vec![2, 2], values: Values::F32(vec![1.0, 2.0, 3.0, 4.0]) },
-        Array { name: "n".into(), shape: vec![2], values: Values::I64(vec![-1, i64::MAX]) },
-        Array { name: "b".into(), shape: vec![1], values: Values::Bool(vec![true]) },
+        Array {
+            name: "x".into(),
+            shape: vec![2, 2],
+            values: Values::F32(vec![1.0, 2.0, 3.0, 4.0]),
+        },
+        Array {
+            name: "n".into(),
+            shape: vec![2],
+            values: Values::I64(vec![-1, i64::MAX]),
+        },
+        Array {
+            name: "b".into(),
+            shape: vec![1],
+            values: Values::Bool(vec![true]),
+        },
     ];
     write_arrays(&path, &mut std::fs::File::create(&path).unwrap(), &arrays).unwrap();
     let mut read = read_arrays(&path).unwrap();
@@ -63,8 +85,11 @@ fn arrays_written_are_arrays_read() {
 fn columns_of_an_array_are_numbered() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
-    let array =
-        Array { name: "x".into(), shape: vec![2, 2], values: Values::F32(vec![1.0, 2.0, 3.0, 4.0]) };
+    let array = Array {
+        name: "x".into(),
+        shape: vec![2, 2],
+        values: Values::F32(vec![1.0, 2.0, 3.0, 4.0]),
+    };
     write_arrays(&path, &mut std::fs::File::create(&path).unwrap(), &[array]).unwrap();
     let table = Table::read(&path, None).unwrap();
     assert_eq!(table.column("x.1").unwrap().values, [2.0, 4.0]);
@@ -73,7 +98,13 @@ fn columns_of_an_array_are_numbered() {
 #[test]
 fn damaged_files_are_refused_without_panic() {
     for name in ["a.npz", "a.parquet", "a.csv.gz"] {
-        for bytes in [&b""[..], b"PK\x03\x04", b"PAR1PAR1", b"\x1f\x8b\x08", &[0xff; 64]] {
+        for bytes in [
+            &b""[..],
+            b"PK\x03\x04",
+            b"PAR1PAR1",
+            b"\x1f\x8b\x08",
+            &[0xff; 64],
+        ] {
             let (_folder, path) = file(name, bytes);
             assert!(Table::read(&path, None).is_err(), "{name} {bytes:?}");
         }

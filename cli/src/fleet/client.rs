@@ -39,8 +39,11 @@ impl Client {
     pub(crate) fn new(connection: &Connection) -> Result<Self> {
         let base = connection.server.trim_end_matches('/').to_owned();
         if !base.starts_with("https://") {
-            return Err(Failure::operator(format!("{base} is no https:// address"))
-                .next("give --server https://HOST:PORT, as DIR/endpoints.json of the server says"));
+            return Err(
+                Failure::operator(format!("{base} is no https:// address")).next(
+                    "give --server https://HOST:PORT, as DIR/endpoints.json of the server says",
+                ),
+            );
         }
         let pem = files::read_text(&connection.ca)?;
         let certificates: Vec<_> = parse_pem(pem.as_bytes())
@@ -59,9 +62,7 @@ impl Client {
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::new_with_certs(&certificates))
-            .unversioned_rustls_crypto_provider(Arc::new(
-                rustls::crypto::ring::default_provider(),
-            ))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
         let agent = Agent::config_builder()
             .tls_config(tls)
@@ -76,7 +77,11 @@ impl Client {
             .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Ok(Self { agent, base, token: secret::one_line(&connection.token_file)? })
+        Ok(Self {
+            agent,
+            base,
+            token: secret::one_line(&connection.token_file)?,
+        })
     }
 
     /// `GET path`.
@@ -144,7 +149,10 @@ impl Client {
                 .next("give --server https://HOST:PORT")
                 .because(error)
         })?;
-        let mut answer = self.agent.run(request).map_err(|error| self.unreachable(error))?;
+        let mut answer = self
+            .agent
+            .run(request)
+            .map_err(|error| self.unreachable(error))?;
         let status = answer.status().as_u16();
         let bytes = answer
             .body_mut()
@@ -161,8 +169,11 @@ impl Client {
             return Err(refused(status, value));
         }
         value.ok_or_else(|| {
-            Failure::new(Who::Server, format!("{} answered something else than JSON", self.base))
-                .next("check that the address is that of a fleet server")
+            Failure::new(
+                Who::Server,
+                format!("{} answered something else than JSON", self.base),
+            )
+            .next("check that the address is that of a fleet server")
         })
     }
 
@@ -192,7 +203,11 @@ impl Client {
 /// What the server's refusal says, in its own words where it gave some.
 fn refused(status: u16, answer: Option<Value>) -> Failure {
     let detail = answer.as_ref().and_then(|value| value.get("error"));
-    let text = |key: &str| detail.and_then(|detail| detail.get(key)).and_then(Value::as_str);
+    let text = |key: &str| {
+        detail
+            .and_then(|detail| detail.get(key))
+            .and_then(Value::as_str)
+    };
     let who = match status {
         400..=499 => Who::Operator,
         _ => Who::Server,
@@ -201,11 +216,13 @@ fn refused(status: u16, answer: Option<Value>) -> Failure {
         || format!("the server answered with HTTP status {status}"),
         |message| format!("the server refused: {}", message.trim_end_matches('.')),
     );
-    let next = text("next").map(str::to_owned).unwrap_or_else(|| match status {
-        401 | 403 => "check --token-file: the server's DIR/api-token".to_owned(),
-        404 => "check the id".to_owned(),
-        _ => "look into the server's log".to_owned(),
-    });
+    let next = text("next")
+        .map(str::to_owned)
+        .unwrap_or_else(|| match status {
+            401 | 403 => "check --token-file: the server's DIR/api-token".to_owned(),
+            404 => "check the id".to_owned(),
+            _ => "look into the server's log".to_owned(),
+        });
     Failure::new(who, message).next(next)
 }
 

@@ -46,16 +46,26 @@ pub(crate) fn show(client: &Client, device: &str, now: u64, output: &mut Output)
     let answer = client.read(&format!("/v1/devices/{}", segment(device)))?;
     output.show(&answer, |output| {
         let device: Device = parse(&answer)?;
-        let attributes: Vec<_> =
-            device.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        output.line(format!("{}, last seen {}", device.device, ago(now, device.last_seen)))?;
+        let attributes: Vec<_> = device
+            .attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        output.line(format!(
+            "{}, last seen {}",
+            device.device,
+            ago(now, device.last_seen)
+        ))?;
         output.line(format!("  attributes  {}", attributes.join(" ")))?;
         if let Some(health) = &device.health {
             output.line(format!("  health      {}", health_line(health)))?;
         }
         for slot in &device.slots {
             output.line(format!("  slot {}", slot_in_short(slot)))?;
-            output.line(format!("    shall serve  {}", short_or_none(slot.desired.as_deref())))?;
+            output.line(format!(
+                "    shall serve  {}",
+                short_or_none(slot.desired.as_deref())
+            ))?;
             if let Some(reason) = &slot.disabled {
                 output.line(format!("    disabled     {reason}"))?;
             }
@@ -63,7 +73,10 @@ pub(crate) fn show(client: &Client, device: &str, now: u64, output: &mut Output)
                 output.line(format!("    candidate    {}", short(candidate)))?;
             }
             if let Some(outcome) = &slot.outcome {
-                output.line(format!("    last order   {}: {}", outcome.kind, outcome.text))?;
+                output.line(format!(
+                    "    last order   {}: {}",
+                    outcome.kind, outcome.text
+                ))?;
             }
         }
         for flag in &device.flags {
@@ -149,13 +162,22 @@ pub(crate) fn why(
         Some(slot) => slot.to_owned(),
         None => only_slot(client, device)?,
     };
-    let path = format!("/v1/devices/{}/why?slot={}", segment(device), segment(&slot));
+    let path = format!(
+        "/v1/devices/{}/why?slot={}",
+        segment(device),
+        segment(&slot)
+    );
     let answer = client.read(&path)?;
     output.show(&answer, |output| {
         let why: Why = parse(&answer)?;
         output.line(&why.sentence)?;
         for step in &why.chain {
-            output.line(format!("  {}  {:<10}  {}", time::stamp(step.at), step.kind, step.text))?;
+            output.line(format!(
+                "  {}  {:<10}  {}",
+                time::stamp(step.at),
+                step.kind,
+                step.text
+            ))?;
         }
         Ok(())
     })
@@ -165,20 +187,28 @@ fn only_slot(client: &Client, device: &str) -> Result<String> {
     let answer = client.read(&format!("/v1/devices/{}", segment(device)))?;
     let device: Device = parse(&answer)?;
     match &device.slots[..] {
-        [] => Err(Failure::operator(format!("{} has no slot yet", device.device))
-            .next("nothing was ever assigned to it: start a rollout for its cohort")),
+        [] => Err(
+            Failure::operator(format!("{} has no slot yet", device.device))
+                .next("nothing was ever assigned to it: start a rollout for its cohort"),
+        ),
         [slot] => Ok(slot.slot.clone()),
         slots => {
             let names: Vec<_> = slots.iter().map(|slot| slot.slot.as_str()).collect();
-            Err(Failure::operator(format!("{} has {} slots", device.device, slots.len()))
-                .next(format!("name one with --slot: {}", names.join(", "))))
+            Err(
+                Failure::operator(format!("{} has {} slots", device.device, slots.len()))
+                    .next(format!("name one with --slot: {}", names.join(", "))),
+            )
         }
     }
 }
 
 fn slot_in_short(slot: &Slot) -> String {
     let phase = slot.phase.as_deref().unwrap_or("unknown");
-    format!("{}: {phase} {}", slot.slot, short_or_none(slot.serving.as_deref()))
+    format!(
+        "{}: {phase} {}",
+        slot.slot,
+        short_or_none(slot.serving.as_deref())
+    )
 }
 
 fn health_line(health: &Health) -> String {
@@ -187,7 +217,11 @@ fn health_line(health: &Health) -> String {
         parts.push(format!("cpu {} %", permille / 10));
     }
     if let (Some(used), Some(all)) = (health.memory_bytes_used, health.memory_bytes) {
-        parts.push(format!("memory {} of {}", human_bytes(used), human_bytes(all)));
+        parts.push(format!(
+            "memory {} of {}",
+            human_bytes(used),
+            human_bytes(all)
+        ));
     }
     if let Some(free) = health.disk_bytes_free {
         parts.push(format!("disk {} free", human_bytes(free)));
@@ -202,7 +236,12 @@ fn health_line(health: &Health) -> String {
 }
 
 fn write_claim(out: &Path, claim: &str) -> Result<()> {
-    files::write(out, format!("{claim}\n").as_bytes(), Existing::Keep, Readers::Owner)
+    files::write(
+        out,
+        format!("{claim}\n").as_bytes(),
+        Existing::Keep,
+        Readers::Owner,
+    )
 }
 
 fn claim_rest(claim: &Claim, output: &mut Output) -> Result<()> {

@@ -22,9 +22,12 @@ use crate::failure::{Failure, Result, Who};
 /// Reads an answer as what the API promises.
 fn parse<T: DeserializeOwned>(answer: &Value) -> Result<T> {
     T::deserialize(answer).map_err(|error| {
-        Failure::new(Who::Server, "the server's answer is not what its API promises")
-            .next("check that server and command are of the same version: `bellwether --version`")
-            .because(error)
+        Failure::new(
+            Who::Server,
+            "the server's answer is not what its API promises",
+        )
+        .next("check that server and command are of the same version: `bellwether --version`")
+        .because(error)
     })
 }
 

@@ -34,7 +34,11 @@ pub(crate) fn show(client: &Client, model: &str, output: &mut Output) -> Result<
     let empty = Vec::new();
     let all = answer.as_array().unwrap_or(&empty);
     let text = |value: &Value, key: &str| {
-        value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     let is_id = model.len() >= ID_DIGITS_MIN && model.bytes().all(|byte| byte.is_ascii_hexdigit());
     let chosen: Vec<&Value> = all
@@ -44,8 +48,10 @@ pub(crate) fn show(client: &Client, model: &str, output: &mut Output) -> Result<
         })
         .collect();
     match chosen[..] {
-        [] => Err(Failure::operator(format!("the server has no model and no package `{model}`"))
-            .next("`bellwether model list` shows what there is")),
+        [] => Err(
+            Failure::operator(format!("the server has no model and no package `{model}`"))
+                .next("`bellwether model list` shows what there is"),
+        ),
         [one] => {
             let whole = client.read(&format!("/v1/packages/{}", segment(&text(one, "id"))))?;
             output.show(&whole, |output| describe(&parse(&whole)?, output))
@@ -80,7 +86,11 @@ pub(super) fn state(package: &Package) -> String {
             [] => String::new(),
             persons => format!(" ({})", persons.join(", ")),
         };
-        format!("{} of {} approvals{by}", package.approved_by.len(), package.approvals_needed)
+        format!(
+            "{} of {} approvals{by}",
+            package.approved_by.len(),
+            package.approvals_needed
+        )
     };
     if package.golden_mismatch_allowed {
         state.push_str("; PACKED IN SPITE OF A GOLDEN MISMATCH");

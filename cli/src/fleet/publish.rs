@@ -23,7 +23,10 @@ pub(crate) fn publish(
     package: Option<&str>,
     output: &mut Output,
 ) -> Result<()> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
     let (method, route) = match extension {
         "bwp" => (Method::POST, "/v1/packages".to_owned()),
         "bwa" => {
@@ -31,22 +34,33 @@ pub(crate) fn publish(
                 Some(id) => id.to_owned(),
                 None => documents::approval_subject(path)?.to_string(),
             };
-            (Method::POST, format!("/v1/packages/{}/approvals", segment(&id)))
+            (
+                Method::POST,
+                format!("/v1/packages/{}/approvals", segment(&id)),
+            )
         }
         "bwr" => (Method::PUT, "/v1/revocations".to_owned()),
         "bwt" => (Method::POST, "/v1/trust-root".to_owned()),
         _ => {
-            return Err(Failure::operator(format!("can't tell what {} is", path.display()))
-                .next("name it .bwp, .bwa, .bwr or .bwt"));
+            return Err(
+                Failure::operator(format!("can't tell what {} is", path.display()))
+                    .next("name it .bwp, .bwa, .bwr or .bwt"),
+            );
         }
     };
     let file = files::open(path)?;
-    let length = file.metadata().map_err(|error| Failure::io("look at", path, error))?.len();
+    let length = file
+        .metadata()
+        .map_err(|error| Failure::io("look at", path, error))?
+        .len();
     let answer = send(client, method, &route, file, length)?;
     output.show(&answer, |output| match extension {
         "bwp" | "bwa" => {
             let package: Package = parse(&answer)?;
-            output.line(format!("{} {} is on the server", package.model, package.version))?;
+            output.line(format!(
+                "{} {} is on the server",
+                package.model, package.version
+            ))?;
             output.line(format!("  id     {}", package.id))?;
             output.line(format!("  state  {}", model::state(&package)))
         }
@@ -55,7 +69,9 @@ pub(crate) fn publish(
             let version = answer.get("version").cloned().unwrap_or_default();
             let untrusted = answer.get("director_trusted") == Some(&false.into());
             if untrusted {
-                output.line("  this root does not name this server's director key: no device will obey it")?;
+                output.line(
+                    "  this root does not name this server's director key: no device will obey it",
+                )?;
             }
             output.line(format!("  version  {version}"))
         }

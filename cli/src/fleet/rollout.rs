@@ -22,9 +22,8 @@ const WATCH_PERIOD: Duration = Duration::from_secs(1);
 pub(crate) fn new(client: &Client, request: &RolloutNew, output: &mut Output) -> Result<()> {
     let text = files::read_text(&request.policy)?;
     let policy: toml::Table = toml::from_str(&text).map_err(|error| {
-        let failure =
-            Failure::operator(format!("{} is not valid TOML", request.policy.display()))
-                .next("see docs/ for a policy to start from");
+        let failure = Failure::operator(format!("{} is not valid TOML", request.policy.display()))
+            .next("see docs/ for a policy to start from");
         match error.span() {
             Some(span) => failure.pointing_at(&request.policy, &text, span, error.message()),
             None => failure.because(error),
@@ -42,7 +41,10 @@ pub(crate) fn new(client: &Client, request: &RolloutNew, output: &mut Output) ->
         let created: RolloutCreated = parse(&answer)?;
         output.line(format!("rollout {} is {}", created.id, created.state))?;
         if !request.start {
-            output.line(format!("start it with: bellwether rollout start {}", created.id))?;
+            output.line(format!(
+                "start it with: bellwether rollout start {}",
+                created.id
+            ))?;
         }
         Ok(())
     })
@@ -59,21 +61,36 @@ pub(crate) fn order(
     reason: &str,
     output: &mut Output,
 ) -> Result<()> {
-    let answer = client.order(&format!("/v1/rollouts/{id}/{what}"), &json!({ "reason": reason }))?;
-    output.show(&answer, |output| output.line(format!("rollout {id}: {what} ordered")))
+    let answer = client.order(
+        &format!("/v1/rollouts/{id}/{what}"),
+        &json!({ "reason": reason }),
+    )?;
+    output.show(&answer, |output| {
+        output.line(format!("rollout {id}: {what} ordered"))
+    })
 }
 
 /// Shows one rollout, or all.
 ///
 /// # Errors
 /// Those of the server.
-pub(crate) fn status(client: &Client, id: Option<u64>, now: u64, output: &mut Output) -> Result<()> {
+pub(crate) fn status(
+    client: &Client,
+    id: Option<u64>,
+    now: u64,
+    output: &mut Output,
+) -> Result<()> {
     let Some(id) = id else {
         let answer = client.read("/v1/rollouts")?;
         return output.show(&answer, |output| {
             let rollouts: Vec<RolloutSummary> = parse(&answer)?;
             let rows: Vec<_> = rollouts.iter().map(row).collect();
-            output.table(["id", "slot", "release", "cohort", "state", "stage", "treated"], &rows)
+            output.table(
+                [
+                    "id", "slot", "release", "cohort", "state", "stage", "treated",
+                ],
+                &rows,
+            )
         });
     };
     let answer = client.read(&format!("/v1/rollouts/{id}"))?;
@@ -111,21 +128,31 @@ pub(crate) fn watch(
         match summary.state.as_str() {
             "completed" => return Ok(()),
             "rolled-back" | "failed" => {
-                let text = summary.decision.as_ref().map(|decision| decision.text.clone());
+                let text = summary
+                    .decision
+                    .as_ref()
+                    .map(|decision| decision.text.clone());
                 return Err(Failure::new(
                     Who::Package,
                     format!("rollout {id} ended {}", summary.state),
                 )
-                .next(text.unwrap_or_else(|| format!("`bellwether rollout status {id}` says why"))));
+                .next(
+                    text.unwrap_or_else(|| format!("`bellwether rollout status {id}` says why")),
+                ));
             }
             _ => {}
         }
         if timeout_secs.is_some_and(|limit| began.elapsed() >= Duration::from_secs(limit)) {
             return Err(Failure::new(
                 Who::Server,
-                format!("rollout {id} is still {} after the time given", summary.state),
+                format!(
+                    "rollout {id} is still {} after the time given",
+                    summary.state
+                ),
             )
-            .next(format!("`bellwether rollout status {id}` says what it waits for")));
+            .next(format!(
+                "`bellwether rollout status {id}` says what it waits for"
+            )));
         }
         std::thread::sleep(WATCH_PERIOD);
     }
@@ -152,7 +179,10 @@ fn describe(rollout: &Rollout, now: u64, output: &mut Output) -> Result<()> {
         summary.slot,
         summary.selector
     ))?;
-    output.line(format!("  before  {}", short_or_none(summary.previous.as_deref())))?;
+    output.line(format!(
+        "  before  {}",
+        short_or_none(summary.previous.as_deref())
+    ))?;
     output.line(format!(
         "  state   {}, stage {} of {}, {} of {} devices treated",
         summary.state,
@@ -172,7 +202,9 @@ fn describe(rollout: &Rollout, now: u64, output: &mut Output) -> Result<()> {
             [
                 device.device.clone(),
                 device.arm.clone(),
-                device.stage.map_or_else(|| "-".to_owned(), |stage| (stage + 1).to_string()),
+                device
+                    .stage
+                    .map_or_else(|| "-".to_owned(), |stage| (stage + 1).to_string()),
                 short_or_none(device.serving.as_deref()),
                 device.phase.clone().unwrap_or_else(|| "-".to_owned()),
                 ago(now, device.last_seen),
@@ -182,7 +214,18 @@ fn describe(rollout: &Rollout, now: u64, output: &mut Output) -> Result<()> {
             ]
         })
         .collect();
-    output.table(["device", "arm", "stage", "serving", "phase", "last seen", "outcome"], &rows)
+    output.table(
+        [
+            "device",
+            "arm",
+            "stage",
+            "serving",
+            "phase",
+            "last seen",
+            "outcome",
+        ],
+        &rows,
+    )
 }
 
 fn say_decision(decision: &Decision, output: &mut Output) -> Result<()> {

@@ -19,15 +19,28 @@ pub(crate) fn build(config: &Config, facts: &ModelFacts) -> Result<Contract> {
                 "the model's input `{}` is not described",
                 port.name
             ))
-            .next(format!("add [[inputs]] with name = \"{}\" and its columns", port.name)));
+            .next(format!(
+                "add [[inputs]] with name = \"{}\" and its columns",
+                port.name
+            )));
         }
     }
     let outputs = ports("output", &config.outputs, &facts.outputs)?;
-    let fields: Vec<&str> =
-        inputs.iter().flat_map(|port| &port.fields).map(|field| field.name.as_str()).collect();
-    let steps =
-        config.steps.iter().map(|one| step(one, &fields)).collect::<Result<Vec<Step>>>()?;
-    let contract = Contract { inputs, outputs, steps };
+    let fields: Vec<&str> = inputs
+        .iter()
+        .flat_map(|port| &port.fields)
+        .map(|field| field.name.as_str())
+        .collect();
+    let steps = config
+        .steps
+        .iter()
+        .map(|one| step(one, &fields))
+        .collect::<Result<Vec<Step>>>()?;
+    let contract = Contract {
+        inputs,
+        outputs,
+        steps,
+    };
     contract.encode().map_err(|error| {
         Failure::operator("inputs, outputs and steps do not make a contract")
             .next("correct what is named below")
@@ -41,16 +54,26 @@ fn ports(side: &str, described: &[config::Port], facts: &[PortFacts]) -> Result<
     let known: Vec<&str> = facts.iter().map(|port| port.name.as_str()).collect();
     for (place, port) in described.iter().enumerate() {
         if !known.contains(&port.name.as_str()) {
-            return Err(Failure::operator(format!("the model has no {side} `{}`", port.name))
-                .next(format!("the model's {side}s are: {}", known.join(", "))));
+            return Err(
+                Failure::operator(format!("the model has no {side} `{}`", port.name))
+                    .next(format!("the model's {side}s are: {}", known.join(", "))),
+            );
         }
-        if described[..place].iter().any(|earlier| earlier.name == port.name) {
-            return Err(Failure::operator(format!("{side} `{}` is described twice", port.name))
-                .next("keep one of both"));
+        if described[..place]
+            .iter()
+            .any(|earlier| earlier.name == port.name)
+        {
+            return Err(
+                Failure::operator(format!("{side} `{}` is described twice", port.name))
+                    .next("keep one of both"),
+            );
         }
     }
     let both = facts.iter().filter_map(|facts| {
-        described.iter().find(|port| port.name == facts.name).map(|port| (port, facts))
+        described
+            .iter()
+            .find(|port| port.name == facts.name)
+            .map(|port| (port, facts))
     });
     both.map(|(port, facts)| one(side, port, facts)).collect()
 }
@@ -59,7 +82,10 @@ fn one(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Port> {
     let dtype = facts.dtype.ok_or_else(|| {
         Failure::new(
             Who::Package,
-            format!("{side} `{}` has a type that no contract can name", port.name),
+            format!(
+                "{side} `{}` has a type that no contract can name",
+                port.name
+            ),
         )
         .next("export the model with tensors of numbers or truth values only")
     })?;
@@ -77,7 +103,12 @@ fn one(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Port> {
         ))
         .next("name one column for each element, in the order that the model was trained with"));
     }
-    Ok(Port { name: port.name.clone(), dtype, shape, fields })
+    Ok(Port {
+        name: port.name.clone(),
+        dtype,
+        shape,
+        fields,
+    })
 }
 
 fn shape(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Vec<Dim>> {
@@ -88,7 +119,16 @@ fn shape(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Vec<Dim>>
         ))
     };
     let said = port.shape.as_ref().map(|shape| {
-        shape.iter().map(|dim| if *dim == 0 { Dim::Batch } else { Dim::Fixed(*dim) }).collect()
+        shape
+            .iter()
+            .map(|dim| {
+                if *dim == 0 {
+                    Dim::Batch
+                } else {
+                    Dim::Fixed(*dim)
+                }
+            })
+            .collect()
     });
     let Some(declared) = &facts.shape else {
         return said.ok_or_else(|| open("the model does not tell its shape"));
@@ -146,27 +186,49 @@ fn step(step: &config::Step, fields: &[&str]) -> Result<Step> {
             .position(|field| field == name)
             .and_then(|place| u16::try_from(place).ok())
             .ok_or_else(|| {
-                Failure::operator(format!("a step names the field `{name}`, which no input has"))
-                    .next(format!("the input fields are: {}", fields.join(", ")))
+                Failure::operator(format!(
+                    "a step names the field `{name}`, which no input has"
+                ))
+                .next(format!("the input fields are: {}", fields.join(", ")))
             })
     };
     Ok(match step {
-        config::Step::Unit { field, factor, offset } => {
-            Step::Unit { field: place(field)?, factor: *factor, offset: *offset }
-        }
-        config::Step::Fill { field, value } => {
-            Step::Fill { field: place(field)?, rule: FillRule::Constant(*value) }
-        }
-        config::Step::Scale { field, centre, deviation } => {
-            Step::Scale { field: place(field)?, centre: *centre, deviation: *deviation }
-        }
-        config::Step::Range { field, lo, hi } => {
-            Step::Range { field: place(field)?, lo: *lo, hi: *hi }
-        }
-        config::Step::Clip { field, lo, hi } => {
-            Step::Clip { field: place(field)?, lo: *lo, hi: *hi }
-        }
-        config::Step::Window { len, hop } => Step::Window { len: *len, hop: *hop },
+        config::Step::Unit {
+            field,
+            factor,
+            offset,
+        } => Step::Unit {
+            field: place(field)?,
+            factor: *factor,
+            offset: *offset,
+        },
+        config::Step::Fill { field, value } => Step::Fill {
+            field: place(field)?,
+            rule: FillRule::Constant(*value),
+        },
+        config::Step::Scale {
+            field,
+            centre,
+            deviation,
+        } => Step::Scale {
+            field: place(field)?,
+            centre: *centre,
+            deviation: *deviation,
+        },
+        config::Step::Range { field, lo, hi } => Step::Range {
+            field: place(field)?,
+            lo: *lo,
+            hi: *hi,
+        },
+        config::Step::Clip { field, lo, hi } => Step::Clip {
+            field: place(field)?,
+            lo: *lo,
+            hi: *hi,
+        },
+        config::Step::Window { len, hop } => Step::Window {
+            len: *len,
+            hop: *hop,
+        },
     })
 }
 

@@ -83,15 +83,24 @@ pub(crate) fn from_framework(
     }
     let rows = rows.unwrap_or(0);
     if rows > CASES_MAX {
-        return Err(Failure::operator(format!("{} has {rows} rows", path.display())).next(format!(
-            "give at most {CASES_MAX}: each of them runs at every install on every device"
-        )));
+        return Err(
+            Failure::operator(format!("{} has {rows} rows", path.display())).next(format!(
+                "give at most {CASES_MAX}: each of them runs at every install on every device"
+            )),
+        );
     }
-    let mut distance = Distance { elements: 0, mismatches: 0, worst: None };
+    let mut distance = Distance {
+        elements: 0,
+        mismatches: 0,
+        worst: None,
+    };
     let mut cases = Vec::with_capacity(rows);
     for row in 0..rows {
         let side = |ports: &[Port]| -> Result<Vec<Tensor>> {
-            ports.iter().map(|port| row_tensor(path, port, &arrays, row)).collect()
+            ports
+                .iter()
+                .map(|port| row_tensor(path, port, &arrays, row))
+                .collect()
         };
         let (inputs, expected) = (side(&contract.inputs)?, side(&contract.outputs)?);
         let got = rehearsal.run(&inputs)?;
@@ -130,8 +139,9 @@ impl Distance {
 fn row_tensor(path: &Path, port: &Port, arrays: &[Array], row: usize) -> Result<Tensor> {
     let array = sample::find(path, arrays, &port.name)?;
     let (_, width) = sample::rows_of(path, port, array)?;
-    let values: Vec<f64> =
-        (row * width..(row + 1) * width).map(|index| array.values.number(index)).collect();
+    let values: Vec<f64> = (row * width..(row + 1) * width)
+        .map(|index| array.values.number(index))
+        .collect();
     sample::tensor(port, 1, &values).map_err(|problem| sample::unheld(path, port, &problem))
 }
 
@@ -143,8 +153,8 @@ fn compare(
     distance: &mut Distance,
 ) {
     for (element, (expected, got_value)) in expected.values().zip(got.values()).enumerate() {
-        let tolerance = f64::from(config.tolerance_abs)
-            + f64::from(config.tolerance_rel) * expected.abs();
+        let tolerance =
+            f64::from(config.tolerance_abs) + f64::from(config.tolerance_rel) * expected.abs();
         let apart = (expected - got_value).abs();
         let tolerances = if expected == got_value || expected.is_nan() && got_value.is_nan() {
             0.0
@@ -155,7 +165,11 @@ fn compare(
         };
         distance.elements += 1;
         distance.mismatches += u64::from(tolerances > 1.0);
-        if distance.worst.as_ref().is_none_or(|worst| tolerances > worst.tolerances) {
+        if distance
+            .worst
+            .as_ref()
+            .is_none_or(|worst| tolerances > worst.tolerances)
+        {
             distance.worst = Some(Worst {
                 row: row + 1,
                 port: got.name.clone(),
@@ -189,5 +203,8 @@ fn case(inputs: Vec<Tensor>, outputs: Vec<Tensor>) -> GoldenCase {
             })
             .collect()
     };
-    GoldenCase { inputs: tensors(inputs), outputs: tensors(outputs) }
+    GoldenCase {
+        inputs: tensors(inputs),
+        outputs: tensors(outputs),
+    }
 }

@@ -44,8 +44,14 @@ impl Sample {
         } else {
             from_columns(path, contract, &column_of)?
         };
-        let rows = sources.first().map_or(0, |source| source.values.len() / source.width);
-        let mut sample = Self { path: path.to_owned(), rows, sources };
+        let rows = sources
+            .first()
+            .map_or(0, |source| source.values.len() / source.width);
+        let mut sample = Self {
+            path: path.to_owned(),
+            rows,
+            sources,
+        };
         sample.thin(rows_max);
         Ok(sample)
     }
@@ -65,7 +71,9 @@ impl Sample {
             let width = source.width;
             for (place, value) in source.values.iter().enumerate() {
                 let field = field_at(&source.port, place % width);
-                let Some(fault) = fault(field, *value) else { continue };
+                let Some(fault) = fault(field, *value) else {
+                    continue;
+                };
                 let column = &source.columns[(place % width).min(source.columns.len() - 1)];
                 return Err(Failure::new(
                     Who::Package,
@@ -99,7 +107,11 @@ impl Sample {
     /// Rows that one call takes: `most`, or 1 where an input has no batch.
     pub(crate) fn batch(&self, most: usize) -> usize {
         let batched = |source: &Source| source.port.shape.contains(&Dim::Batch);
-        if self.sources.iter().all(batched) { most } else { 1 }
+        if self.sources.iter().all(batched) {
+            most
+        } else {
+            1
+        }
     }
 
     /// The baselines of all input fields, in the contract's order.
@@ -117,17 +129,25 @@ impl Sample {
     /// `count` rows spread evenly from first to last.
     pub(crate) fn spread(&self, count: usize) -> Vec<usize> {
         let count = count.min(self.rows);
-        (0..count).map(|place| place * (self.rows - 1) / (count - 1).max(1)).collect()
+        (0..count)
+            .map(|place| place * (self.rows - 1) / (count - 1).max(1))
+            .collect()
     }
 
     fn thin(&mut self, rows_max: Option<usize>) {
-        let Some(rows_max) = rows_max.filter(|most| *most < self.rows) else { return };
+        let Some(rows_max) = rows_max.filter(|most| *most < self.rows) else {
+            return;
+        };
         let kept = self.spread(rows_max);
         for source in &mut self.sources {
             let width = source.width;
             source.values = kept
                 .iter()
-                .flat_map(|row| source.values[row * width..(row + 1) * width].iter().copied())
+                .flat_map(|row| {
+                    source.values[row * width..(row + 1) * width]
+                        .iter()
+                        .copied()
+                })
                 .collect();
         }
         self.rows = rows_max;
@@ -150,7 +170,10 @@ pub(crate) fn baselines_of(port: &Port, values: &[f64]) -> Result<Vec<FieldBasel
 /// Whether arrays of `path` are named as the inputs.
 fn has_arrays(path: &Path, contract: &Contract) -> Result<bool> {
     let arrays = data::read_arrays(path)?;
-    Ok(contract.inputs.iter().all(|port| arrays.iter().any(|array| array.name == port.name)))
+    Ok(contract
+        .inputs
+        .iter()
+        .all(|port| arrays.iter().any(|array| array.name == port.name)))
 }
 
 fn from_arrays(path: &Path, contract: &Contract) -> Result<Vec<Source>> {
@@ -169,14 +192,21 @@ fn from_arrays(path: &Path, contract: &Contract) -> Result<Vec<Source>> {
             ))
             .next("give arrays of the same number of rows"));
         }
-        let values = (0..array.values.len()).map(|index| array.values.number(index)).collect();
+        let values = (0..array.values.len())
+            .map(|index| array.values.number(index))
+            .collect();
         let columns = match &port.fields[..] {
             [] => vec![port.name.clone()],
             fields => (0..width)
                 .map(|place| format!("{}.{}", port.name, fields[place % fields.len()].name))
                 .collect(),
         };
-        sources.push(Source { port: port.clone(), width, values, columns });
+        sources.push(Source {
+            port: port.clone(),
+            width,
+            values,
+            columns,
+        });
     }
     Ok(sources)
 }
@@ -194,7 +224,10 @@ fn from_columns(
                 "input `{}` takes {width} numbers for each row, which columns can't give",
                 port.name
             ))
-            .next(format!("give an .npz with an array `{}` of [rows, …]", port.name)));
+            .next(format!(
+                "give an .npz with an array `{}` of [rows, …]",
+                port.name
+            )));
         }
         named.push((0..width).map(|place| column_of(port, place)).collect());
     }
@@ -202,7 +235,9 @@ fn from_columns(
     let table = Table::read(path, Some(&wanted)).or_else(|error| {
         // No column of these names at all reads as an empty table; say which one is absent.
         match Table::read(path, None) {
-            Ok(whole) => wanted.iter().try_for_each(|name| whole.column(name).map(|_| ())),
+            Ok(whole) => wanted
+                .iter()
+                .try_for_each(|name| whole.column(name).map(|_| ())),
             Err(_) => Ok(()),
         }
         .and(Err(error))
@@ -216,7 +251,12 @@ fn from_columns(
                 values[row * width + place] = *value;
             }
         }
-        sources.push(Source { port: port.clone(), width, values, columns });
+        sources.push(Source {
+            port: port.clone(),
+            width,
+            values,
+            columns,
+        });
     }
     Ok(sources)
 }
@@ -272,11 +312,14 @@ pub(crate) fn rows_of(path: &Path, port: &Port, array: &Array) -> Result<(usize,
 
 /// The array of this name.
 pub(crate) fn find<'a>(path: &Path, arrays: &'a [Array], name: &str) -> Result<&'a Array> {
-    arrays.iter().find(|array| array.name == name).ok_or_else(|| {
-        let there: Vec<_> = arrays.iter().map(|array| array.name.as_str()).collect();
-        Failure::operator(format!("{} has no array `{name}`", path.display()))
-            .next(format!("it has: {}", there.join(", ")))
-    })
+    arrays
+        .iter()
+        .find(|array| array.name == name)
+        .ok_or_else(|| {
+            let there: Vec<_> = arrays.iter().map(|array| array.name.as_str()).collect();
+            Failure::operator(format!("{} has no array `{name}`", path.display()))
+                .next(format!("it has: {}", there.join(", ")))
+        })
 }
 
 /// A tensor of `rows` rows for `port`.
@@ -297,13 +340,21 @@ pub(crate) fn tensor(
     for value in values {
         push(&mut bytes, port.dtype, *value)?;
     }
-    Ok(Tensor { name: port.name.clone(), dtype: port.dtype, shape, bytes })
+    Ok(Tensor {
+        name: port.name.clone(),
+        dtype: port.dtype,
+        shape,
+        bytes,
+    })
 }
 
 /// A value that a tensor can't hold, as a failure.
 pub(crate) fn unheld(path: &Path, port: &Port, problem: &str) -> Failure {
-    Failure::new(Who::Package, format!("{}: `{}` {problem}", path.display(), port.name))
-        .next("give values that the input's type can hold")
+    Failure::new(
+        Who::Package,
+        format!("{}: `{}` {problem}", path.display(), port.name),
+    )
+    .next("give values that the input's type can hold")
 }
 
 fn push(bytes: &mut Vec<u8>, dtype: DType, value: f64) -> std::result::Result<(), String> {
@@ -334,8 +385,7 @@ fn push(bytes: &mut Vec<u8>, dtype: DType, value: f64) -> std::result::Result<()
 
 fn baseline_of(field: &Field, values: impl Iterator<Item = f64>) -> Result<FieldBaseline> {
     // As on a device: where a reading may be missing, NaN is how a tensor says so.
-    let is_missing =
-        |value: &f64| value.is_nan() && field.missing == MissingRule::Allow;
+    let is_missing = |value: &f64| value.is_nan() && field.missing == MissingRule::Allow;
     let all: Vec<f64> = values.collect();
     let readings = all.iter().copied().filter(|value| !is_missing(value));
     let made = match &field.kind {
@@ -349,9 +399,12 @@ fn baseline_of(field: &Field, values: impl Iterator<Item = f64>) -> Result<Field
         }
     };
     let refuse = |error: bellwether_drift::BaselineError| {
-        Failure::new(Who::Package, format!("field `{}` has no baseline", field.name))
-            .next("give a sample in which the field has values")
-            .because(error)
+        Failure::new(
+            Who::Package,
+            format!("field `{}` has no baseline", field.name),
+        )
+        .next("give a sample in which the field has values")
+        .because(error)
     };
     let made = made.map_err(refuse)?;
     let missing = all.iter().filter(|value| is_missing(value)).count();
@@ -362,8 +415,14 @@ fn baseline_of(field: &Field, values: impl Iterator<Item = f64>) -> Result<Field
     (0..missing).for_each(|_| {
         counts.observe_missing();
     });
-    FieldBaseline::new(made.name(), made.bins().clone(), counts, made.centre(), made.quantum())
-        .map_err(refuse)
+    FieldBaseline::new(
+        made.name(),
+        made.bins().clone(),
+        counts,
+        made.centre(),
+        made.quantum(),
+    )
+    .map_err(refuse)
 }
 
 fn field_at(port: &Port, place: usize) -> Option<&Field> {
@@ -383,14 +442,17 @@ fn fault(field: Option<&Field>, value: f64) -> Option<String> {
         return (!allowed).then(|| "is missing or NaN, which the field refuses".to_owned());
     }
     match field {
-        Some(Field { kind: FieldKind::Numeric, range: Some((lo, hi)), .. })
-            if value < f64::from(*lo) || value > f64::from(*hi) =>
-        {
+        Some(Field {
+            kind: FieldKind::Numeric,
+            range: Some((lo, hi)),
+            ..
+        }) if value < f64::from(*lo) || value > f64::from(*hi) => {
             Some(format!("is {value}, outside its range of {lo} to {hi}"))
         }
-        Some(Field { kind: FieldKind::Categorical { domain }, .. })
-            if value.fract() != 0.0 || !domain.contains(&(value as i64)) =>
-        {
+        Some(Field {
+            kind: FieldKind::Categorical { domain },
+            ..
+        }) if value.fract() != 0.0 || !domain.contains(&(value as i64)) => {
             Some(format!("is {value}, which is none of its categories"))
         }
         _ => None,
@@ -398,5 +460,6 @@ fn fault(field: Option<&Field>, value: f64) -> Option<String> {
 }
 
 fn is_npz(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("npz"))
 }

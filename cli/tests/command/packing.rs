@@ -1,0 +1,209 @@
+//! Packing: what is refused, by name, and that nothing is left behind.
+
+use std::io::Write;
+
+use crate::{INPUT, OUTPUT, World, config, sample};
+
+fn ready() -> World {
+    let world = World::new();
+    world.write("model.toml", &config("linear.onnx"));
+    world.write("sample.csv", &sample(64));
+    world
+}
+
+/// Refused, with these words, and nothing new in the folder.
+fn pack_refused(world: &World, words: &str, said: &[&str]) {
+    let before = world.files();
+    world.refused(words, said);
+    assert_eq!(world.files(), before, "something was left behind");
+}
+
+#[test]
+fn a_package_is_made_and_says_that_nobody_checked_its_numbers() {
+    let world = ready();
+    let done = world.ok("pack model.toml --out linear.bwp");
+    assert!(
+        done.stdout
+            .contains("nothing independent has checked the numbers"),
+        "{}",
+        done.stdout
+    );
+    let facts: serde_json::Value =
+        serde_json::from_str(&world.ok("--json inspect linear.bwp").stdout).unwrap();
+    assert_eq!(facts["model"], "linear");
+    assert_eq!(facts["golden"]["origin"], "self-computed");
+    assert_eq!(facts["golden"]["cases"], 8);
+    assert_eq!(facts["inputs"][0]["fields"][2]["name"], "c");
+}
+
+#[test]
+fn an_unknown_key_is_named() {
+    let world = ready();
+    world.write(
+        "model.toml",
+        &config("linear.onnx").replace("[budget]", "[budget]\nlatency = 5"),
+    );
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["unknown field", "latency"],
+    );
+}
+
+#[test]
+fn nan_in_the_sample_is_refused_by_row_and_column() {
+    let world = ready();
+    world.write("sample.csv", &sample(64).replace("3,6,3\n", "3,nan,3\n"));
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["row 4 of `b`", "missing or NaN"],
+    );
+}
+
+#[test]
+fn text_in_the_sample_is_refused_by_row_and_column() {
+    let world = ready();
+    world.write("sample.csv", &sample(64).replace("3,6,3\n", "3,six,3\n"));
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["row 4 of column `b` is `six`"],
+    );
+}
+
+#[test]
+fn a_column_that_is_not_there_is_named() {
+    let world = ready();
+    world.write("sample.csv", &sample(64).replace("a,b,c", "a,b,d"));
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["no column `c`"],
+    );
+}
+
+#[test]
+fn another_number_of_columns_than_the_model_takes_is_refused() {
+    let world = ready();
+    world.write(
+        "model.toml",
+        &config("linear.onnx").replace(r#""b", "c"]"#, r#""b"]"#),
+    );
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["has 2 columns", "last axis has 3 elements"],
+    );
+}
+
+#[test]
+fn an_output_that_the_model_lacks_is_refused() {
+    let world = ready();
+    world.write(
+        "model.toml",
+        &config("linear.onnx").replace(OUTPUT, "answers"),
+    );
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["no output `answers`", OUTPUT],
+    );
+}
+
+#[test]
+fn an_operator_that_the_engine_lacks_is_named() {
+    let world = ready();
+    world.write("model.toml", &config("unknown_operator.onnx"));
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["uses operator"],
+    );
+}
+
+#[test]
+fn a_package_is_never_overwritten() {
+    let world = ready();
+    world.write("linear.bwp", "precious");
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp",
+        &["not overwritten"],
+    );
+    assert_eq!(
+        std::fs::read(world.path("linear.bwp")).unwrap(),
+        b"precious"
+    );
+}
+
+#[test]
+fn golden_outputs_that_the_model_does_not_give_are_refused() {
+    let world = ready();
+    let zeros = [0.0_f32; 8];
+    write_npz(
+        &world,
+        "golden.npz",
+        &[(INPUT, &[4, 3], &[1.0; 12]), (OUTPUT, &[4, 2], &zeros)],
+    );
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp --golden golden.npz",
+        &[
+            "does not reproduce its golden outputs",
+            "worst in row",
+            "--allow-mismatch",
+        ],
+    );
+    let done = world.ok("pack model.toml --out linear.bwp --golden golden.npz --allow-mismatch");
+    assert!(done.stdout.contains("MISMATCH ALLOWED"), "{}", done.stdout);
+    let shown = world.ok("inspect linear.bwp").stdout;
+    assert!(shown.contains("GOLDEN MISMATCH ALLOWED"), "{shown}");
+}
+
+#[test]
+fn golden_arrays_of_another_shape_are_refused() {
+    let world = ready();
+    write_npz(
+        &world,
+        "golden.npz",
+        &[(INPUT, &[4, 2], &[1.0; 8]), (OUTPUT, &[4, 2], &[0.0; 8])],
+    );
+    pack_refused(
+        &world,
+        "pack model.toml --out linear.bwp --golden golden.npz",
+        &[INPUT, "the contract has [batch, 3]"],
+    );
+}
+
+#[test]
+fn a_missing_reading_may_be_declared() {
+    let world = ready();
+    world.write("sample.csv", &sample(64).replace("3,6,3\n", "3,,3\n"));
+    let steps = "\n[[steps]]\nstep = \"fill\"\nfield = \"b\"\nvalue = 0.0\n";
+    let text = config("linear.onnx").replace(
+        r#"columns = ["a", "b", "c"]"#,
+        "columns = [\"a\", \"b\", \"c\"]\nmissing = \"nan\"",
+    );
+    world.write("model.toml", &(text + steps));
+    world.ok("pack model.toml --out linear.bwp");
+}
+
+/// An NPZ of f32 arrays, uncompressed, as `np.savez` writes them.
+pub(crate) fn write_npz(world: &World, name: &str, arrays: &[(&str, &[u64], &[f32])]) {
+    use npyz::WriterBuilder;
+    let file = std::fs::File::create(world.path(name)).unwrap();
+    let mut writer = npyz::npz::NpzWriter::new(std::io::BufWriter::new(file));
+    for (name, shape, values) in arrays {
+        let mut array = writer
+            .array(name, Default::default())
+            .unwrap()
+            .default_dtype()
+            .shape(shape)
+            .begin_nd()
+            .unwrap();
+        array.extend(values.iter()).unwrap();
+        array.finish().unwrap();
+    }
+    writer.zip_writer().finish().unwrap().flush().unwrap();
+}
