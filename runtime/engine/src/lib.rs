@@ -1,6 +1,6 @@
 //! The only crate that links tract: reading, building and running ONNX models.
 //!
-//! - [`inspect`]: what a model is made of, for `pack`; typed refusals.
+//! - [`mod@inspect`]: what a model is made of, for `pack`; typed refusals.
 //! - [`model`]: a model made ready for the ports of a contract, and run.
 //! - [`confine`]: what a worker takes from itself before it reads a byte.
 //! - [`serve`]: the worker's side of the conversation.
