@@ -59,7 +59,6 @@ pub(crate) struct Server {
     pub(crate) https: SocketAddr,
     pub(crate) mqtts: SocketAddr,
     pub(crate) authority: Digest,
-    pub(crate) authority_pem: String,
 }
 
 struct Authority {
@@ -82,7 +81,6 @@ impl Server {
             https: https.local_addr().unwrap(),
             mqtts: mqtts.local_addr().unwrap(),
             authority: sha256(&der),
-            authority_pem: authority.pem.clone(),
         };
         server.world().mqtts = server.mqtts.to_string();
         let open = Arc::new(tls(&authority, false));

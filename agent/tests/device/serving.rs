@@ -96,8 +96,10 @@ fn a_candidate_that_answers_nan_is_taken_back_by_the_device_itself() {
             break;
         }
     }
-    let slot = bench.slot().unwrap();
-    assert_eq!(slot.serving, Some(first.id.to_string()), "{slot:?}");
+    wait("the good release", || {
+        let slot = bench.slot()?;
+        (slot.phase == "serving" && slot.serving == Some(first.id.to_string())).then_some(())
+    });
     bench.server.world().down = false;
     let outcome = bench.wait_outcome(second.id);
     assert!(
