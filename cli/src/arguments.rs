@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bellwether_package::{ModelVersion, Selector, SlotName, ids::Attribute};
+use bellwether_protocol::DeviceId;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -392,7 +393,7 @@ pub(crate) enum ModelCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
     /// Plan a rollout; it starts when told to.
-    New(RolloutNew),
+    New(Box<RolloutNew>),
     /// Start a rollout.
     Start(RolloutOrder),
     /// Show one rollout, or all.
@@ -480,7 +481,7 @@ pub(crate) enum DeviceCommand {
     /// One device.
     Show {
         /// Its id.
-        device: String,
+        device: DeviceId,
         #[command(flatten)]
         connection: Connection,
     },
@@ -492,7 +493,7 @@ pub(crate) enum DeviceCommand {
 pub(crate) struct DeviceClaim {
     /// The only device that may use the claim; anybody who has it, unless given.
     #[arg(long, value_name = "ID")]
-    pub(crate) device: Option<String>,
+    pub(crate) device: Option<DeviceId>,
     /// How long it may be used; at most a day.
     #[arg(long, value_name = "SECS")]
     pub(crate) ttl_secs: Option<u64>,
@@ -509,7 +510,7 @@ pub(crate) struct DeviceClaim {
 #[derive(Debug, Args)]
 pub(crate) struct Why {
     /// The device's id.
-    pub(crate) device: String,
+    pub(crate) device: DeviceId,
     /// The slot; the only one, unless given.
     #[arg(long, value_name = "SLOT")]
     pub(crate) slot: Option<SlotName>,

@@ -68,7 +68,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<bool> {
         Command::Why(request) => {
             let client = Client::new(&request.connection)?;
             let slot = request.slot.as_ref().map(|slot| slot.as_str());
-            done(fleet::why(&client, &request.device, slot, output))
+            done(fleet::why(&client, request.device.as_str(), slot, output))
         }
     }
 }
@@ -112,7 +112,7 @@ fn device(command: DeviceCommand, now: u64, output: &mut Output) -> Result<()> {
             fleet::device_list(&Client::new(&connection)?, now, output)
         }
         DeviceCommand::Show { device, connection } => {
-            fleet::device_show(&Client::new(&connection)?, &device, now, output)
+            fleet::device_show(&Client::new(&connection)?, device.as_str(), now, output)
         }
         DeviceCommand::Claim(request) => {
             fleet::claim(&Client::new(&request.connection)?, &request, output)

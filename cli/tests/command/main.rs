@@ -1,5 +1,7 @@
 //! The real binary, on real files: exit codes, messages, and what is left on the disk.
 
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 mod keys_and_trust;
 mod packing;
 mod release;
