@@ -46,13 +46,8 @@ pub(super) struct Done {
     pub(super) job: Job,
     /// Trust documents, if the server had newer ones.
     pub(super) newer: Option<Trust>,
-    pub(super) result: JobResult,
-}
-
-#[derive(Debug)]
-pub(super) enum JobResult {
-    Event(Event),
-    Nothing,
+    /// What the slot's machine is told, if anything.
+    pub(super) event: Option<Event>,
 }
 
 /// What a job may use.
@@ -132,7 +127,7 @@ impl Jobs {
 
 /// Does the work. Blocking.
 pub(super) fn work(job: Job, world: &World, cancelled: &AtomicBool) -> Done {
-    let (newer, result) = match (&job.slot, job.release, job.work) {
+    let (newer, event) = match (&job.slot, job.release, job.work) {
         (Some(_), Some(release), Work::Fetch { length }) => {
             (None, fetch(release, length, world, cancelled))
         }
@@ -140,17 +135,15 @@ pub(super) fn work(job: Job, world: &World, cancelled: &AtomicBool) -> Done {
             let newer = refresh(world);
             let trust = newer.as_ref().unwrap_or(&world.trust);
             let checked = check(slot, release, trust, world);
-            (newer, JobResult::Event(checked))
+            (newer, Some(checked))
         }
-        (Some(slot), Some(release), Work::Prove) => {
-            (None, JobResult::Event(prove(slot, release, world)))
-        }
-        _ => (refresh(world), JobResult::Nothing),
+        (Some(slot), Some(release), Work::Prove) => (None, Some(prove(slot, release, world))),
+        _ => (refresh(world), None),
     };
-    Done { job, newer, result }
+    Done { job, newer, event }
 }
 
-fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool) -> JobResult {
+fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool) -> Option<Event> {
     let limits = &world.config.limits;
     match fetch::fetch(
         &world.remote,
@@ -160,16 +153,16 @@ fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool)
         limits,
         cancelled,
     ) {
-        Ok(()) => JobResult::Event(Event::Fetched { release }),
-        Err(FetchError::Cancelled) => JobResult::Nothing,
+        Ok(()) => Some(Event::Fetched { release }),
+        Err(FetchError::Cancelled) => None,
         Err(FetchError::Refused(why)) => {
             tracing::warn!(release = %release.short(), %why, "download refused");
-            JobResult::Event(Event::Refused { release, why })
+            Some(Event::Refused { release, why })
         }
         Err(error) => {
             let release_short = release.short();
             tracing::warn!(release = %release_short, error = %with_causes(&error), "download");
-            JobResult::Event(Event::FetchFailed { release })
+            Some(Event::FetchFailed { release })
         }
     }
 }

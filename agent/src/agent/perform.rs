@@ -7,7 +7,7 @@ use bellwether_package::{PackageId, SlotName, UnixSecs};
 use bellwether_protocol::{Note, Outcome, Record};
 use bellwether_rollout::device::{Action, Event};
 
-use super::jobs::{Done, Job, JobResult, Work};
+use super::jobs::{Done, Job, Work};
 use super::slot::{Opened, Wanted};
 use super::{Agent, Message, jitter_secs};
 use crate::causes::with_causes;
@@ -242,11 +242,11 @@ impl Agent {
 
     pub(super) fn done(&mut self, done: Done) {
         self.jobs.ended();
-        let Done { job, newer, result } = done;
+        let Done { job, newer, event } = done;
         if let Some(trust) = newer {
             self.trusted_anew(trust);
         }
-        if let (Some(name), JobResult::Event(event)) = (&job.slot, result) {
+        if let (Some(name), Some(event)) = (&job.slot, event) {
             // A job that was superseded is of no interest; the machine ignores it as well.
             self.drive(name, event);
         }

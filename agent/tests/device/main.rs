@@ -1,5 +1,8 @@
 //! The agent as a whole: real processes, real TLS, real workers; the server is a small double.
 
+// Support code beside the tests: a panic is how it reports.
+#![allow(clippy::unwrap_used)]
+
 mod bench;
 mod downloads;
 mod enrolment;
