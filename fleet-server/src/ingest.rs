@@ -60,9 +60,6 @@ pub async fn run(app: Arc<App>, mut arrivals: mpsc::Receiver<Arrival>) {
             }
         }
         batches = batches.wrapping_add(1);
-        if !read.is_empty() {
-            app.plan_now.notify_one();
-        }
     }
 }
 
@@ -123,7 +120,8 @@ async fn put(
     match &report.record {
         Record::Health(health) => reports::put_health(tx, device, health, report.at).await,
         Record::Status(status) => {
-            if reports::slots_count(tx, device).await? >= SLOTS_TOLD_MAX {
+            let others = reports::slots_other_than(tx, device, &status.slot).await?;
+            if others >= SLOTS_TOLD_MAX {
                 let text = format!("{device} tells of more slots than a device has");
                 return flag(tx, device, None, "slots", &text, now).await;
             }

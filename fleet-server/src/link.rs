@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
-use rumqttc::{TlsConfiguration, Transport};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
@@ -70,6 +70,9 @@ pub fn open(
         .set_clean_start(true)
         .set_keep_alive(KEEP_ALIVE)
         .set_max_packet_size(Some(PACKET_BYTES_MAX));
+    let mut network = NetworkOptions::new();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
     let (client, events) = AsyncClient::new(options, REQUESTS_MAX);
     let (connected_tx, connected) = watch::channel(false);
     let (arrivals_tx, arrivals) = mpsc::channel(REPORTS_WAITING_MAX);

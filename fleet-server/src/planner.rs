@@ -9,7 +9,7 @@ mod snapshot;
 mod standing;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bellwether_package::UnixSecs;
 use bellwether_protocol::TrialLimits;
@@ -45,6 +45,7 @@ pub async fn run(app: Arc<App>) {
     let mut round = 0_u64;
     loop {
         let now = clock::now();
+        let began = Instant::now();
         match app.store.rollouts().await {
             Ok(rows) => {
                 for row in rows.iter().filter(|row| row.state == RolloutState::Running) {
@@ -63,8 +64,10 @@ pub async fn run(app: Arc<App>) {
             Err(cause) => tracing::error!("rollouts cannot be read: {cause}"),
         }
         round = round.wrapping_add(1);
+        // Ingest and requests get at least as much time as the planner takes.
+        let pause = period.max(began.elapsed());
         // A wake-up only shortens the wait.
-        let _ = tokio::time::timeout(period, app.plan_now.notified()).await;
+        let _ = tokio::time::timeout(pause, app.plan_now.notified()).await;
     }
 }
 

@@ -222,14 +222,19 @@ pub async fn put_status(
     Ok(())
 }
 
-/// How many slots a device has.
+/// How many slots a device has beside this one.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
-pub async fn slots_count(tx: &mut Write, device: &DeviceId) -> Result<u64, StoreError> {
-    let row = sqlx::query("select count(*) from slots where device = $1")
+pub async fn slots_other_than(
+    tx: &mut Write,
+    device: &DeviceId,
+    slot: &SlotName,
+) -> Result<u64, StoreError> {
+    let row = sqlx::query("select count(*) from slots where device = $1 and slot <> $2")
         .bind(device.as_str())
+        .bind(slot.as_str())
         .fetch_one(&mut **tx)
         .await?;
     Ok(row.get::<i64, _>(0).unsigned_abs())

@@ -1,5 +1,6 @@
 //! Starting, stopping, and what an operator meets on the way.
 
+use bellwether_protocol::Topic;
 use serde_json::json;
 
 use crate::support::{Fleet, SLOT};
@@ -56,6 +57,42 @@ fn two_servers_do_not_share_a_folder() {
     assert!(!second.status.success());
     let told = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(told.contains("another process serves"), "{told}");
+}
+
+#[test]
+fn a_rotated_root_is_kept_and_every_assignment_is_signed_under_it() {
+    let mut fleet = Fleet::start();
+    let mut device = fleet.enrol("pump-1");
+    let order = json!({ "slot": SLOT, "selector": "*", "reason": "a test" });
+    assert_eq!(fleet.operator().post("/v1/disable", &order).0, 200);
+    let topic = Topic::Assignment(device.id.clone());
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&topic.name()));
+    let before = fleet.open(&device, &mqtt.next(&topic)).sequence;
+    assert_eq!((before.epoch, before.n), (1, 1));
+
+    let (status, answer) = fleet.rotate(&[1]);
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (400, &json!("trust-root-refused"))
+    );
+    let (status, answer) = fleet.rotate(&[2, 3]);
+    assert_eq!((status, &answer["version"]), (200, &json!(2)), "{answer}");
+    let after = fleet.open(&device, &mqtt.next(&topic)).sequence;
+    assert_eq!(
+        (after.epoch, after.n),
+        (2, 1),
+        "a rotation starts the numbers anew"
+    );
+
+    // The file beside the server is still the old one; the stored chain holds.
+    fleet.kill();
+    fleet.launch();
+    assert_eq!(fleet.stranger().get("/healthz").1["root_version"], 2);
+    device.mqtts = fleet.mqtts;
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&topic.name()));
+    assert_eq!(fleet.open(&device, &mqtt.next(&topic)).sequence, after);
 }
 
 #[test]

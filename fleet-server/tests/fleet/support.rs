@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_drift::FieldBaseline;
 use bellwether_package::approval::{Approval, Decision};
-use bellwether_package::chain::join;
+use bellwether_package::chain::{join, split};
 use bellwether_package::root::{Person, Role, RootDocument};
 use bellwether_package::sections::{
     Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase, GoldenOrigin,
@@ -237,6 +237,29 @@ impl Fleet {
 
     pub(crate) fn with_token(&self, token: &str) -> Http {
         Http::new(self, Some(token.to_owned()), None)
+    }
+
+    /// Publishes the next version of the trust root, signed by these persons. The file that the
+    /// server is started with stays as it was.
+    pub(crate) fn rotate(&mut self, persons: &[u8]) -> (u16, Value) {
+        let director: PublicKey = self.said["director"].parse().expect("a public key");
+        let next = RootDocument {
+            version: 2,
+            id: Some(self.root()),
+            ..root_document(director)
+        };
+        let keys: Vec<SigningKey> = persons.iter().map(|person| key(*person)).collect();
+        let signed = next
+            .sign(&keys.iter().collect::<Vec<_>>())
+            .expect("a valid root");
+        let file = std::fs::read(self.folder.path().join("root.bwt")).expect("the chain");
+        let first = split(&file).expect("a chain")[0].to_vec();
+        let file = join(&[first, signed]).expect("a chain");
+        let answer = self.operator().post_bytes("/v1/trust-root", &file);
+        if answer.0 == 200 {
+            self.chain = RootChain::verify_from_first(&file).expect("a valid chain");
+        }
+        answer
     }
 
     pub(crate) fn root(&self) -> RootId {
@@ -481,8 +504,7 @@ impl Http {
         let certificate =
             |der: &CertificateDer<'_>| ureq::tls::Certificate::from_der(der).to_owned();
         let client = device.map(|device| {
-            let key =
-                ureq::tls::PrivateKey::from_pem(device.key_pem.as_bytes()).expect("a key");
+            let key = ureq::tls::PrivateKey::from_pem(device.key_pem.as_bytes()).expect("a key");
             ureq::tls::ClientCert::new_with_certs(&[certificate(&device.certificate)], key)
         });
         let tls = ureq::tls::TlsConfig::builder()
@@ -745,13 +767,20 @@ impl Mqtt {
         }
     }
 
-    /// The next message on that topic.
+    /// The next message on that topic; others are left for later.
     pub(crate) fn next(&mut self, topic: &Topic) -> Vec<u8> {
         let name = topic.name();
-        eventually(&format!("a message on {topic}"), || {
+        let mut others = Vec::new();
+        let found = eventually(&format!("a message on {topic}"), || {
             let (on, payload) = self.listen()?;
-            (on == name.as_str()).then_some(payload)
-        })
+            if on == name.as_str() {
+                return Some(payload);
+            }
+            others.push((on, payload));
+            None
+        });
+        self.heard.splice(0..0, others);
+        found
     }
 
     /// Reports and waits for the acknowledgement.
