@@ -22,7 +22,8 @@ pub(super) struct Package {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Approval {
-    pub(super) persons: Vec<String>,
+    pub(super) person: String,
+    pub(super) standing: String,
     pub(super) decision: String,
     pub(super) slots: Vec<String>,
     pub(super) selectors: Vec<String>,
@@ -83,7 +84,7 @@ pub(super) struct RolloutSummary {
     pub(super) previous: Option<String>,
     pub(super) selector: String,
     pub(super) state: String,
-    pub(super) stage: u32,
+    pub(super) stage: Option<u32>,
     pub(super) stages: u32,
     pub(super) devices: u32,
     pub(super) treated: u32,
@@ -111,7 +112,7 @@ pub(super) struct RolloutDevice {
 #[derive(Debug, Deserialize)]
 pub(super) struct Decision {
     pub(super) at: u64,
-    pub(super) stage: u32,
+    pub(super) stage: Option<u32>,
     pub(super) decision: String,
     pub(super) text: String,
     pub(super) reasons: Vec<String>,

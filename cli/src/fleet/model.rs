@@ -107,16 +107,14 @@ fn describe(package: &Package, output: &mut Output) -> Result<()> {
         output.line(format!("  rejected  by {}", package.rejected_by.join(", ")))?;
     }
     for approval in &package.approvals {
-        let persons = match &approval.persons[..] {
-            [] => "somebody outside the trust root (counts for nothing)".to_owned(),
-            persons => persons.join(", "),
-        };
         output.line(format!(
-            "  {:<9} {persons} for slots {} and cohorts {}, until {}: {}",
+            "  {:<9} {} for slots {} and cohorts {}, until {} ({}): {}",
             approval.decision,
+            approval.person,
             approval.slots.join(" "),
             approval.selectors.join(" "),
             time::date(approval.expires),
+            approval.standing,
             approval.reason
         ))?;
     }

@@ -126,8 +126,8 @@ pub(crate) fn watch(
             shown = line;
         }
         match summary.state.as_str() {
-            "completed" => return Ok(()),
-            "rolled-back" | "failed" => {
+            "complete" => return Ok(()),
+            "rolled_back" | "disabled" => {
                 let text = summary
                     .decision
                     .as_ref()
@@ -165,7 +165,7 @@ fn row(rollout: &RolloutSummary) -> [String; 7] {
         short(&rollout.release),
         rollout.selector.clone(),
         rollout.state.clone(),
-        format!("{} of {}", rollout.stage + 1, rollout.stages),
+        stage_text(rollout),
         format!("{} of {}", rollout.treated, rollout.devices),
     ]
 }
@@ -184,10 +184,9 @@ fn describe(rollout: &Rollout, now: u64, output: &mut Output) -> Result<()> {
         short_or_none(summary.previous.as_deref())
     ))?;
     output.line(format!(
-        "  state   {}, stage {} of {}, {} of {} devices treated",
+        "  state   {}, stage {}, {} of {} devices treated",
         summary.state,
-        summary.stage + 1,
-        summary.stages,
+        stage_text(summary),
         summary.treated,
         summary.devices
     ))?;
@@ -230,10 +229,12 @@ fn describe(rollout: &Rollout, now: u64, output: &mut Output) -> Result<()> {
 
 fn say_decision(decision: &Decision, output: &mut Output) -> Result<()> {
     output.line(format!(
-        "  last    {} at {} in stage {}: {}",
+        "  last    {} at {}{}: {}",
         decision.decision,
         time::stamp(decision.at),
-        decision.stage + 1,
+        decision
+            .stage
+            .map_or_else(String::new, |stage| format!(" in stage {}", stage + 1)),
         decision.text
     ))?;
     for reason in &decision.reasons {
@@ -245,14 +246,21 @@ fn say_decision(decision: &Decision, output: &mut Output) -> Result<()> {
 fn progress_line(summary: &RolloutSummary) -> String {
     let decision = summary.decision.as_ref();
     format!(
-        "{}, stage {} of {}, {} of {} treated{}",
+        "{}, stage {}, {} of {} treated{}",
         summary.state,
-        summary.stage + 1,
-        summary.stages,
+        stage_text(summary),
         summary.treated,
         summary.devices,
         decision.map_or_else(String::new, |decision| format!(": {}", decision.text)),
     )
+}
+
+/// The stage as people count, or that none has begun.
+fn stage_text(rollout: &RolloutSummary) -> String {
+    match rollout.stage {
+        Some(stage) => format!("{} of {}", stage + 1, rollout.stages),
+        None => format!("none of {}", rollout.stages),
+    }
 }
 
 /// A rollout without its policy and device list, for one line of JSON per change.
