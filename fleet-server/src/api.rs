@@ -26,11 +26,13 @@ mod system;
 mod why;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
 use self::error::ApiError;
@@ -38,6 +40,8 @@ use crate::app::App;
 
 /// Largest JSON body or signed document, in bytes; a trust root chain is the longest.
 const BODY_BYTES_MAX: usize = 640 * 1024;
+/// How long a request may take to come in and be answered; streams of content are not counted.
+const REQUEST_WITHIN: Duration = Duration::from_secs(60);
 /// Entries of a list that one request may ask for.
 pub(crate) const ENTRIES_MAX: u32 = 1000;
 
@@ -91,11 +95,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/devices/{device}", get(devices::show))
         .route("/v1/devices/{device}/why", get(why::why))
         .route("/v1/disable", post(devices::disable))
-        // An upload is bounded by the configuration, and counted as it comes in.
-        .route(
-            "/v1/packages",
-            post(packages::upload).layer(DefaultBodyLimit::disable()),
-        )
         .route("/v1/packages", get(packages::list))
         .route("/v1/packages/{id}", get(packages::show))
         .route("/v1/packages/{id}/content", get(packages::content))
@@ -119,7 +118,16 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/audit", get(records::audit))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_WITHIN,
+        ))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // An upload takes its time; it is bounded by the configuration, and counted as it comes in.
+        .route(
+            "/v1/packages",
+            post(packages::upload).layer(DefaultBodyLimit::disable()),
+        )
         .with_state(app)
 }
 
