@@ -350,7 +350,7 @@ pub(crate) struct Drift {
 /// How to reach the fleet server.
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
-    /// The server's address: https://fleet.example:7443
+    /// The server's address, such as `https://fleet.example:7443`.
     #[arg(long, value_name = "URL", env = "BELLWETHER_SERVER")]
     pub(crate) server: String,
     /// The certificate of the server's own authority; no other is trusted.

@@ -84,7 +84,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], existing: Existing, readers: Read
     })
 }
 
-/// As [`write`], with the bytes coming from `fill`, which may fail: then nothing changed.
+/// As [`write()`], with the bytes coming from `fill`, which may fail: then nothing changed.
 ///
 /// # Errors
 /// Those of `fill`, and when the disk refuses, or the file exists and is to be kept.
