@@ -13,6 +13,9 @@ use crate::ids::{DEVICE_ID_BYTES_MAX, DeviceId};
 /// What the server subscribes to: every device's reports, shared among its ingest workers.
 pub const INGEST_FILTER: &str = "$share/ingest/bw/1/+/report";
 
+/// Every device's orders: nobody may subscribe to it, and the server proves that at each start.
+pub const ASSIGNMENTS_FILTER: &str = "bw/1/+/assignment";
+
 const PREFIX: &str = "bw/1/";
 const ASSIGNMENT: &str = "assignment";
 const ACK: &str = "ack";
