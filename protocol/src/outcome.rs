@@ -278,7 +278,7 @@ impl fmt::Display for Refusal {
             Self::OtherPackage => f.write_str("the download was another package than ordered"),
             Self::RootForeign => f.write_str("it is meant under another trust root"),
             Self::NotApproved { persons, threshold } => {
-                write!(f, "{persons} persons approved it where {threshold} must")
+                write!(f, "{persons} of the {threshold} persons needed approved it")
             }
             Self::OutOfScope => f.write_str(
                 "its approvals are not for this slot and a device with these attributes",

@@ -230,7 +230,11 @@ impl Names {
             .outcome
             .release
             .map_or_else(|| "the order".to_owned(), |id| self.of(&id));
-        format!("{release} was {}", row.outcome.kind)
+        let was = match row.outcome.kind {
+            OutcomeKind::FailedBeforeServing(_) | OutcomeKind::UnableToRollBack(_) => "",
+            _ => "was ",
+        };
+        format!("{release} {was}{}", row.outcome.kind)
     }
 
     fn order(&self, order: &SlotAssignment) -> String {

@@ -12,7 +12,7 @@ pub(super) fn refused_by_devices(play: &mut Play<'_>, act: &mut Act) -> anyhow::
         (
             play.attacks.one_approval.clone(),
             "one approval where two must",
-            "1 persons approved it where 2 must",
+            "1 of the 2 persons needed approved it",
         ),
         (
             play.attacks.other_slot.clone(),

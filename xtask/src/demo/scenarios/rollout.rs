@@ -137,7 +137,7 @@ impl Play<'_> {
     }
 
     /// What treated devices told of a release, as `bellwether why` has it: sentences with the device's name, of
-    /// those outcomes that begin with these words. Waits until `devices` have told it.
+    /// those outcomes that have these words. Waits until `devices` have told it.
     pub(super) fn told(
         &self,
         rollout: &Rollout,
@@ -145,7 +145,7 @@ impl Play<'_> {
         words: &str,
         devices: usize,
     ) -> anyhow::Result<Vec<String>> {
-        let wanted = format!("shuttle {} was {words}", package.version);
+        let wanted = format!("shuttle {}", package.version);
         let mut found = Vec::new();
         self.wait(TOLD_SECS_MAX, || {
             found.clear();
@@ -154,7 +154,8 @@ impl Play<'_> {
                 let why = self.fleet.cli(["why", name, "--slot", SLOT])?;
                 let steps = why["chain"].as_array().map_or(&[][..], Vec::as_slice);
                 let step = steps.iter().rev().find(|step| {
-                    step["kind"] == "outcome" && text(step, "text").starts_with(&wanted)
+                    let told = text(step, "text");
+                    step["kind"] == "outcome" && told.starts_with(&wanted) && told.contains(words)
                 });
                 found.extend(step.map(|step| format!("{name}: {}", text(step, "text"))));
             }
@@ -185,12 +186,14 @@ impl Play<'_> {
             let words = text(decision, "text");
             if is_patience(decision) {
                 waiting = words.to_owned();
-            } else if rollout
-                .shown
-                .borrow_mut()
-                .insert(format!("{} {words}", decision["at"]))
+            } else if !is_by_a_person(decision)
+                && rollout
+                    .shown
+                    .borrow_mut()
+                    .insert(format!("{} {words}", decision["at"]))
             {
-                self.view.say("server", words);
+                self.view
+                    .say("server", &format!("{}: {words}", does(decision)));
             }
         }
         let words = format!("of the treated devices have committed; {waiting}");
@@ -201,4 +204,32 @@ impl Play<'_> {
 /// Waiting with nothing to tell: the bar says it.
 fn is_patience(decision: &Value) -> bool {
     decision["decision"] == "hold" && decision["figures"]["attribution"].is_null()
+}
+
+/// The operator's own orders, which were shown when they were given.
+fn is_by_a_person(decision: &Value) -> bool {
+    decision["figures"].is_null()
+}
+
+/// What a decision does, in words.
+fn does(decision: &Value) -> String {
+    match text(decision, "decision") {
+        "advance" => {
+            let devices = &decision["figures"]["action"]["advance"]["devices"];
+            let mut names: Vec<&str> = devices
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            names.sort_unstable();
+            format!("gives it to {}", names.join(", "))
+        }
+        "roll_back" => "takes it back".to_owned(),
+        "complete" => "is done".to_owned(),
+        "notify" => "holds, and tells people".to_owned(),
+        "hold" => "holds".to_owned(),
+        "pause" => "pauses, and waits for a person".to_owned(),
+        other => other.to_owned(),
+    }
 }
