@@ -46,9 +46,6 @@ const MESSAGES_MAX: usize = 64;
 const REPORTS_MAX: usize = 16;
 /// How often the owner looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How often trust root and revocations are asked for: how long a stolen server could hold a
-/// revocation back is the list's expiry; this is how long an honest one needs.
-const REFRESH_SECS: u64 = 600;
 /// Pause before an event is tried again whose state the disk did not take.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Events that wait for the disk, per slot.
@@ -425,7 +422,8 @@ impl Agent {
             self.take_health(now);
         }
         if now >= self.refresh_at {
-            self.refresh_at = now.plus_secs(REFRESH_SECS + jitter_secs(REFRESH_SECS / 4));
+            let secs = u64::from(self.config.report.trust_secs);
+            self.refresh_at = now.plus_secs(secs + jitter_secs(secs / 4));
             self.jobs.refresh();
         }
         self.outbox.save_unsaved();

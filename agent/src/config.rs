@@ -63,6 +63,8 @@ pub struct Report {
     pub window_secs: u32,
     /// Seconds between health records.
     pub health_secs: u32,
+    /// Seconds between two looks for a newer trust root and revocation list.
+    pub trust_secs: u32,
 }
 
 impl Default for Report {
@@ -70,6 +72,7 @@ impl Default for Report {
         Self {
             window_secs: 300,
             health_secs: 300,
+            trust_secs: 600,
         }
     }
 }
@@ -183,11 +186,14 @@ impl Config {
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let interval = INTERVAL_SECS_MIN..=INTERVAL_SECS_MAX;
-        if !interval.contains(&self.report.window_secs) {
-            return Err(("report.window_secs", "from 1 to 86400"));
-        }
-        if !interval.contains(&self.report.health_secs) {
-            return Err(("report.health_secs", "from 1 to 86400"));
+        for (secs, key) in [
+            (self.report.window_secs, "report.window_secs"),
+            (self.report.health_secs, "report.health_secs"),
+            (self.report.trust_secs, "report.trust_secs"),
+        ] {
+            if !interval.contains(&secs) {
+                return Err((key, "from 1 to 86400"));
+            }
         }
         if !(1..=256).contains(&self.api.requests_max) {
             return Err(("api.requests_max", "from 1 to 256"));

@@ -114,6 +114,8 @@ struct Watched {
 pub enum OpenError {
     /// The package is at fault; it will not work later either.
     Refused(Refusal),
+    /// The worker died over loading the model; too often, and the release gives way.
+    Died(WorkerDeath),
     /// The device is at fault; it may work later.
     Device(String),
 }
@@ -414,8 +416,8 @@ fn open_error(error: bellwether_runtime::OpenError) -> OpenError {
     match error {
         Open::NoOnnx => OpenError::Refused(Refusal::NoVariant),
         Open::OtherModel { .. } => OpenError::Refused(Refusal::Damaged),
-        // It was proved here before: that it does not load now may be the device's memory.
-        Open::Start(_) | Open::Blob(_) | Open::Died(_) => OpenError::Device(with_causes(&error)),
+        Open::Died(death) => OpenError::Died(worker_death(&death)),
+        Open::Start(_) | Open::Blob(_) => OpenError::Device(with_causes(&error)),
         _ => OpenError::Refused(Refusal::ContractUnfit),
     }
 }

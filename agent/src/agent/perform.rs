@@ -1,7 +1,7 @@
 //! What the machine asks for: jobs, swaps, deletions, outcomes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
 use bellwether_protocol::{Note, Outcome, Record};
@@ -16,11 +16,6 @@ use crate::fetch;
 use crate::serving::{Answering, OpenError, Serving};
 use crate::trust::Trust;
 use crate::view::OutcomeView;
-
-/// First pause before a session that could not be opened is tried again; it doubles.
-const REOPEN_MIN: Duration = Duration::from_secs(1);
-/// Longest such pause.
-const REOPEN_MAX: Duration = Duration::from_secs(60);
 
 impl Agent {
     pub(super) fn perform(&mut self, name: &SlotName, action: Action, now: UnixSecs) {
@@ -198,14 +193,15 @@ impl Agent {
                 tracing::error!(slot = %name, release = %release.short(), %why, "cannot be served");
                 self.drive(&name, Event::Unservable { release, why });
             }
+            Err(OpenError::Died(how)) => {
+                tracing::error!(slot = %name, release = %release.short(), %how, "died while opened");
+                slot.reopen_later();
+                self.drive(&name, Event::WorkerDied { release, how });
+            }
             Err(OpenError::Device(error)) => {
                 tracing::error!(slot = %name, %error, "cannot open a session; it is tried again");
+                slot.reopen_later();
                 self.trouble = Some(error);
-                let pause = REOPEN_MIN
-                    .saturating_mul(1 << slot.reopened.min(6))
-                    .min(REOPEN_MAX);
-                slot.reopened += 1;
-                slot.reopen_at = Some(Instant::now() + pause);
             }
         }
     }

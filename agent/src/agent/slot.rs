@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_package::{PackageId, SlotName};
 use bellwether_protocol::Status;
@@ -16,6 +16,11 @@ use crate::view::OutcomeView;
 const VERSION: u8 = 1;
 /// Folder of the states in the state folder.
 const FOLDER: &str = "slots";
+
+/// First pause before a session that could not be opened is tried again; it doubles.
+const REOPEN_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const REOPEN_MAX: Duration = Duration::from_secs(60);
 
 /// One slot.
 pub(super) struct Slot {
@@ -75,6 +80,15 @@ impl Slot {
             retry_at: None,
             told: None,
         }
+    }
+
+    /// Tries again to open the session after a pause that doubles each time.
+    pub(super) fn reopen_later(&mut self) {
+        let pause = REOPEN_MIN
+            .saturating_mul(1 << self.reopened.min(6))
+            .min(REOPEN_MAX);
+        self.reopened += 1;
+        self.reopen_at = Some(Instant::now() + pause);
     }
 
     /// Every session of the slot that may hold counts.

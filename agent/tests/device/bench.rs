@@ -1,7 +1,7 @@
 //! One enrolled device on a bench: its folder, its server, its people, and its process.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ impl Bench {
         let _ = std::fs::remove_file(self.state.join(ENDPOINTS));
         let mut agent = self.spawn();
         wait("the local API", || {
-            assert!(agent.exited().is_none(), "the agent ended");
+            assert!(agent.exited().is_none(), "the agent ended: {}", self.log());
             self.status()
         });
         agent
@@ -115,11 +115,21 @@ impl Bench {
     pub(crate) fn spawn(&self) -> Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
         command.arg("run").arg("--config").arg(&self.config);
-        let quiet = std::env::var_os("AGENT_TEST_LOG").is_none();
-        if quiet {
-            command.stderr(Stdio::null());
-        }
+        let log = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.log_path());
+        command.stderr(log.unwrap());
         Agent(command.spawn().unwrap())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("agent.log")
+    }
+
+    /// What the agent has logged.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// Uploads a package and orders it.

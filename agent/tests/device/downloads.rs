@@ -33,7 +33,6 @@ fn a_download_that_breaks_off_is_resumed_where_it_ended() {
         let part = bench.state.join(format!("packages/{}.part", package.id));
         (std::fs::metadata(part).ok()?.len() == 400_000).then_some(())
     });
-    // The next attempt waits; a start does not.
     wait("the failed attempt", || {
         (bench.server.world().ranges.len() == 1).then_some(())
     });

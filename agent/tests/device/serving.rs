@@ -309,6 +309,23 @@ fn the_local_api_refuses_what_is_too_large_or_no_request() {
 }
 
 #[test]
+fn a_state_that_the_disk_refuses_is_tried_again_while_the_device_serves() {
+    let mut bench = Bench::new();
+    let _agent = bench.start();
+    let (first, second) = (doubling(&bench), tripling(&bench));
+    bench.install(&first);
+    // A folder in the way of the state's file: the disk refuses each write of it.
+    let obstacle = bench.state.join(format!("slots/{SLOT}.tmp"));
+    std::fs::create_dir(&obstacle).unwrap();
+    bench.order(&second, 0, 0);
+    wait("the trouble to be told", || bench.status()?.trouble);
+    assert_eq!(bench.scores([1.0, 2.0]).1, first.id.to_string());
+    std::fs::remove_dir(&obstacle).unwrap();
+    bench.wait_committed(second.id);
+    assert_eq!(bench.status().unwrap().trouble, None);
+}
+
+#[test]
 fn an_occupied_port_is_told_at_the_start() {
     let bench = Bench::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
