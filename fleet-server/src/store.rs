@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`documents`] | trust root chain and revocation list in force |
 //! | [`devices`] | claims, devices, their slots, signed assignments |
-//! | [`packages`] | packages and their approvals |
+//! | [`mod@packages`] | packages and their approvals |
 //! | [`rollouts`] | rollouts, arms, decisions |
 //! | [`reports`] | windows, outcomes, statuses, and which reports were taken |
 //! | [`records`] | flags and the audit log |
@@ -36,15 +36,31 @@ const BUSY_WITHIN: Duration = Duration::from_secs(20);
 /// The store failed, or holds what cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite failed: a full or broken disk, most likely.
+    /// The disk is full. What was to be written is not there, what was there still is.
+    #[error("the disk that holds the database is full")]
+    DiskFull(#[source] sqlx::Error),
+    /// SQLite failed: a broken disk, most likely.
     #[error("the database failed")]
-    Sql(#[from] sqlx::Error),
+    Sql(#[source] sqlx::Error),
     /// The file is of a newer server, or damaged.
     #[error("the database cannot be brought up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A stored value cannot be read: the file was changed by something else.
     #[error("the database holds an unreadable {0}")]
     Damaged(&'static str),
+}
+
+/// SQLITE_FULL.
+const CODE_FULL: &str = "13";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(cause: sqlx::Error) -> Self {
+        let code = cause.as_database_error().and_then(|it| it.code());
+        match code.as_deref() {
+            Some(CODE_FULL) => Self::DiskFull(cause),
+            _ => Self::Sql(cause),
+        }
+    }
 }
 
 /// The database.

@@ -69,10 +69,7 @@ fn docs() -> anyhow::Result<()> {
             "--no-deps",
             "--document-private-items",
         ])
-        .env(
-            "RUSTDOCFLAGS",
-            "-D warnings -A rustdoc::private_intra_doc_links",
-        ),
+        .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 
