@@ -125,11 +125,11 @@ async fn put(
                 let text = format!("{device} tells of more slots than a device has");
                 return flag(tx, device, None, "slots", &text, now).await;
             }
-            reports::put_status(tx, device, status, now).await
+            reports::put_status(tx, device, status, report, now).await
         }
         Record::Outcome(outcome) => {
             note_outcome(tx, device, outcome, now).await?;
-            reports::put_outcome(tx, device, outcome, report.at, now, OUTCOMES_KEPT).await
+            reports::put_outcome(tx, device, outcome, report, now, OUTCOMES_KEPT).await
         }
         Record::Window(window) => {
             let invalid = impossible(app, window, known);

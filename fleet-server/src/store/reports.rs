@@ -1,7 +1,7 @@
 //! What devices told: windows, outcomes, statuses, health, and which reports were taken.
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{BootId, DeviceId, Health, Outcome, RolloutId, Status, Window};
+use bellwether_protocol::{BootId, DeviceId, Health, Outcome, Report, RolloutId, Status, Window};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -44,7 +44,8 @@ impl Store {
         most: u32,
     ) -> Result<Vec<OutcomeRow>, StoreError> {
         let rows = sqlx::query(
-            "select * from outcomes where device = $1 and slot = $2 order by id desc limit $3",
+            "select * from outcomes where device = $1 and slot = $2
+             order by at desc, seq desc limit $3",
         )
         .bind(device.as_str())
         .bind(slot.as_str())
@@ -64,8 +65,9 @@ impl Store {
         device: Option<&DeviceId>,
     ) -> Result<Vec<OutcomeRow>, StoreError> {
         let rows = sqlx::query(
-            "select * from outcomes where id in (select max(id) from outcomes
-             where $1 is null or device = $1 group by device, slot)",
+            "select * from (select *, row_number() over
+               (partition by device, slot order by at desc, seq desc) as place
+               from outcomes where $1 is null or device = $1) where place = 1",
         )
         .bind(device.map(DeviceId::as_str))
         .fetch_all(&self.pool)
@@ -80,8 +82,9 @@ impl Store {
     /// [`StoreError`].
     pub async fn rollout_outcomes(&self, id: RolloutId) -> Result<Vec<OutcomeRow>, StoreError> {
         let rows = sqlx::query(
-            "select * from outcomes where id in
-             (select max(id) from outcomes where rollout = $1 group by device)",
+            "select * from (select *, row_number() over
+               (partition by device order by at desc, seq desc) as place
+               from outcomes where rollout = $1) where place = 1",
         )
         .bind(id.0.cast_signed())
         .fetch_all(&self.pool)
@@ -197,7 +200,9 @@ pub async fn put_health(
     Ok(())
 }
 
-/// Keeps a slot's status. Outboxes are sent in order, so the latest to arrive holds.
+/// Keeps a slot's status, unless a later report told another. Reports are sent in order, but one
+/// that a link lost is sent again after those that followed it. Within one run of the agent its
+/// own count decides, between two runs the device's clock.
 ///
 /// # Errors
 ///
@@ -206,17 +211,30 @@ pub async fn put_status(
     tx: &mut Write,
     device: &DeviceId,
     status: &Status,
+    report: &Report,
     now: UnixSecs,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into slots (device, slot, status_at, status) values ($1, $2, $3, $4)
+        "insert into slots
+           (device, slot, status_at, status, status_boot, status_seq, status_told_at)
+         values ($1, $2, $3, $4, $5, $6, $7)
          on conflict (device, slot) do update
-         set status_at = excluded.status_at, status = excluded.status",
+         set status_at = excluded.status_at, status = excluded.status,
+             status_boot = excluded.status_boot, status_seq = excluded.status_seq,
+             status_told_at = excluded.status_told_at
+         where slots.status is null
+            or (slots.status_boot = excluded.status_boot
+                and slots.status_seq < excluded.status_seq)
+            or (slots.status_boot <> excluded.status_boot
+                and slots.status_told_at <= excluded.status_told_at)",
     )
     .bind(device.as_str())
     .bind(status.slot.as_str())
     .bind(secs(now))
     .bind(to_bytes(status))
+    .bind(report.boot.0.cast_signed())
+    .bind(report.seq.cast_signed())
+    .bind(secs(report.at))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -249,18 +267,19 @@ pub async fn put_outcome(
     tx: &mut Write,
     device: &DeviceId,
     outcome: &Outcome,
-    made_at: UnixSecs,
+    report: &Report,
     now: UnixSecs,
     kept: u32,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into outcomes (device, slot, rollout, at, received_at, body)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into outcomes (device, slot, rollout, at, seq, received_at, body)
+         values ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(device.as_str())
     .bind(outcome.slot.as_str())
     .bind(outcome.rollout.map(|rollout| rollout.0.cast_signed()))
-    .bind(secs(made_at))
+    .bind(secs(report.at))
+    .bind(report.seq.cast_signed())
     .bind(secs(now))
     .bind(to_bytes(outcome))
     .execute(&mut **tx)

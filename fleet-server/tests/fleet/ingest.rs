@@ -60,6 +60,59 @@ fn a_replayed_report_is_stored_once_and_acknowledged_again() {
 }
 
 #[test]
+fn a_status_and_an_outcome_that_arrive_late_do_not_undo_later_ones() {
+    let fleet = Fleet::start();
+    let (old, new) = (fleet.release(1, &[]), fleet.release(2, &[]));
+    let mut device = fleet.enrol("pump-1");
+    let mut mqtt = device.connect();
+    assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let slot = bellwether_package::SlotName::new("cavitation").expect("a name");
+    let status = |serving| {
+        Record::Status(bellwether_protocol::Status {
+            slot: slot.clone(),
+            phase: bellwether_protocol::Phase::Serving,
+            serving: Some(serving),
+            candidate: None,
+            previous: None,
+            floor: Default::default(),
+            rollout: None,
+        })
+    };
+    let outcome = |release| {
+        Record::Outcome(bellwether_protocol::Outcome {
+            slot: slot.clone(),
+            release: Some(release),
+            sequence: Default::default(),
+            rollout: None,
+            kind: bellwether_protocol::OutcomeKind::Committed,
+            serving: Some(release),
+        })
+    };
+    // The link lost the first two, so the device sends them again after the other two.
+    let mut made =
+        [outcome(old), status(old), outcome(new), status(new)].map(|record| device.report(record));
+    made.iter_mut()
+        .for_each(|report| report.at = crate::support::now());
+    for place in [2, 3, 0, 1] {
+        mqtt.report(&device, &made[place]);
+    }
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    let shown = &shown["slots"][0];
+    assert_eq!(shown["serving"], new.to_string());
+    assert_eq!(shown["outcome"]["release"], new.to_string());
+    // After a restart the device counts from the start again.
+    device.boot = bellwether_protocol::BootId(2);
+    let restarted = bellwether_protocol::Report {
+        boot: device.boot,
+        seq: 0,
+        ..device.report(status(old))
+    };
+    mqtt.report(&device, &restarted);
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    assert_eq!(shown["slots"][0]["serving"], old.to_string());
+}
+
+#[test]
 fn health_and_last_seen_are_shown() {
     let fleet = Fleet::start();
     let mut device = fleet.enrol("pump-1");

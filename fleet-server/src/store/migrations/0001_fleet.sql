@@ -37,6 +37,10 @@ create table slots (
     assigned_at integer,
     status_at integer,
     status blob,
+    -- The report that told the status: an older one may arrive later.
+    status_boot integer,
+    status_seq integer,
+    status_told_at integer,
     primary key (device, slot)
 ) strict, without rowid;
 
@@ -146,12 +150,13 @@ create table outcomes (
     slot text not null,
     rollout integer,
     at integer not null,
+    seq integer not null,
     received_at integer not null,
     body blob not null
 ) strict;
 
-create index outcomes_by_slot on outcomes (device, slot, id);
-create index outcomes_by_rollout on outcomes (rollout, device, id);
+create index outcomes_by_slot on outcomes (device, slot, at, seq);
+create index outcomes_by_rollout on outcomes (rollout, device, at, seq);
 
 create table flags (
     key text primary key not null,
