@@ -300,3 +300,33 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> anyhow::Result<(u16, Va
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(data: &Value) -> Value {
+        json!({ "parameters": { "release": "ab" }, "outputs": [{ "data": data }] })
+    }
+
+    #[test]
+    fn rows_with_null_answers_are_counted_as_not_finite() {
+        let mut data = vec![json!(0.5); BATCH * 2];
+        (data[0], data[1], data[7]) = (Value::Null, Value::Null, Value::Null);
+        let mut tally = Tally::default();
+        note(&mut tally, &Ok((200, answered(&data.into()))));
+        assert_eq!(tally.rows_answered["ab"], BATCH as u64);
+        assert_eq!(tally.rows_nonfinite["ab"], 2);
+    }
+
+    #[test]
+    fn refusals_count_only_once_a_release_has_answered() {
+        let mut tally = Tally::default();
+        note(&mut tally, &Ok((404, Value::Null)));
+        assert_eq!(tally.rows_asked, 0);
+        note(&mut tally, &Ok((200, answered(&json!([0.5])))));
+        note(&mut tally, &Ok((503, json!({ "error": "disabled" }))));
+        assert_eq!(tally.rows_asked, 2 * BATCH as u64);
+        assert_eq!(tally.refusals["503 disabled"], BATCH as u64);
+    }
+}

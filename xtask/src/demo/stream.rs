@@ -50,3 +50,25 @@ fn parse(line: &str) -> anyhow::Result<Row> {
     }
     Ok(row)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_gets_as_many_rows_as_any_other_and_none_that_was_trained_on() {
+        let shares = deal(&crate::demo::example::folder(), 12).unwrap();
+        let lengths: Vec<_> = shares.iter().map(Vec::len).collect();
+        let (least, most) = (lengths.iter().min().unwrap(), lengths.iter().max().unwrap());
+        assert!(most - least <= 1, "{lengths:?}");
+        // Of 49,097 rows those whose number ends in 4 to 9.
+        assert_eq!(lengths.iter().sum::<usize>(), 29_457);
+    }
+
+    #[test]
+    fn a_row_with_too_few_or_other_fields_is_refused() {
+        assert!(parse("1,2,3").is_err());
+        assert!(parse("1,2,3,4,5,6,7,8,x").is_err());
+        assert_eq!(parse("1,2,3,4,5,6,7,8,9,0").unwrap()[8], 9.0);
+    }
+}

@@ -151,7 +151,7 @@ impl View {
             let passed = act.checks.iter().filter(|(_, passed)| *passed).count();
             let mark = if act.passed() { "✓" } else { "✗" };
             self.line(&format!(
-                " {mark} {}. {:<58} {passed:>2}/{:<2} checks  {:>3} s",
+                " {mark} {}. {:<66} {passed:>2}/{:<2} checks  {:>3} s",
                 act.letter,
                 act.title,
                 act.checks.len(),
@@ -203,7 +203,7 @@ impl View {
             ),
             format!("# keys, packages and logs: {}", fleet.folder().display()),
         ] {
-            self.line(&line);
+            self.note(&line);
         }
     }
 
@@ -234,4 +234,16 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn a_sentence_is_broken_between_words_only() {
+        let lines = wrapped("one two three-and-more four", 8);
+        assert_eq!(lines, ["one two", "three-and-more", "four"]);
+        assert_eq!(wrapped("", 8), [""]);
+    }
 }

@@ -66,6 +66,8 @@ pub(super) fn server_killed(play: &mut Play<'_>, act: &mut Act) -> anyhow::Resul
         all,
         "all twelve agents themselves say that they serve release 5",
     );
+    let known = play.server_knows(&release, 10)?;
+    act.check(play.view, known, "and the server knows it of all twelve");
     act.figures =
         format!("stages of {stages:?} devices; {answered} rows answered while the server was gone");
     Ok(())

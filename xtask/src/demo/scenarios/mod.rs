@@ -177,6 +177,29 @@ impl<'a> Play<'a> {
         })?;
         Ok(found.is_some())
     }
+
+    /// Waits until the server, too, knows that each device serves this release.
+    fn server_knows(&self, package: &Package, secs_max: u64) -> anyhow::Result<bool> {
+        let found = self.wait(secs_max, || {
+            let devices = self.fleet.cli(["device", "list"])?;
+            let serves = |device: &Value| {
+                let slots = device["slots"].as_array().map_or(&[][..], Vec::as_slice);
+                slots
+                    .iter()
+                    .any(|slot| slot["slot"] == SLOT && slot["serving"] == package.id)
+            };
+            let there = devices
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|it| serves(it))
+                .count();
+            self.view
+                .progress(there, DEVICES, "devices, as the server knows them");
+            Ok((there == DEVICES).then_some(()))
+        })?;
+        Ok(found.is_some())
+    }
 }
 
 type Scenario = (

@@ -40,6 +40,8 @@ pub(super) fn good(play: &mut Play<'_>, act: &mut Act) -> anyhow::Result<()> {
         all,
         "all twelve agents themselves say that they serve release 1",
     );
+    let known = play.server_knows(&release, 10)?;
+    act.check(play.view, known, "and the server knows it of all twelve");
     let answering = play
         .feed
         .tallies()
