@@ -12,7 +12,7 @@
 //! | [`score`] | from windows of counts to one device's figures |
 //! | [`arms`] | treated against control, over devices, some of which may lie |
 //! | [`decision`] | what to do, with the reasons and figures |
-//! | [`watch`] | the same look at a slot when no rollout runs |
+//! | [`watch()`] | the same look at a slot when no rollout runs |
 
 pub mod arms;
 pub mod decision;
