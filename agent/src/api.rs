@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::serving::{Answering, AskError, Serving, Slots};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, remove_file};
 use crate::view::DeviceView;
 
 /// Longest request body in bytes: 4096 rows of a dozen readings in JSON.
@@ -66,6 +66,8 @@ struct Api {
 
 /// Binds `listen` and writes where that is to the state folder.
 ///
+/// A full disk is no reason not to serve: then the file is absent, and the log tells the address.
+///
 /// # Errors
 ///
 /// [`ApiError::Listen`] when the address is occupied.
@@ -81,7 +83,14 @@ pub async fn bind(listen: SocketAddr, store: &Store) -> Result<TcpListener, ApiE
         pid: std::process::id(),
     };
     let text = serde_json::to_vec_pretty(&endpoints).expect("two plain fields");
-    store.write_file(ENDPOINTS, &text)?;
+    match store.write_file(ENDPOINTS, &text) {
+        Err(error @ StoreError::DiskFull { .. }) => {
+            tracing::error!(%error, "where the local API listens is told in this log alone");
+            // One of an earlier run would mislead.
+            remove_file(&store.path(ENDPOINTS))?;
+        }
+        other => other?,
+    }
     tracing::info!(%address, "local API listens");
     Ok(listener)
 }

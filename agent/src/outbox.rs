@@ -19,12 +19,14 @@ use crate::store::{StoreError, remove_file, write_atomic};
 pub const RECORDS_MAX: usize = 4096;
 /// Bytes kept at most, beside outcomes: what a small flash spares for reports.
 pub const BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Records kept in memory while the disk takes none. Outcomes come a few a rollout.
+/// Outcomes and windows kept in memory while the disk takes none. Outcomes come a few a rollout.
 const UNSAVED_MAX: usize = 64;
+/// Of these, room that windows leave to outcomes.
+const UNSAVED_FOR_OUTCOMES: usize = UNSAVED_MAX / 2;
 /// A record that the server has not acknowledged for so long is sent again.
 const RESEND_AFTER: Duration = Duration::from_secs(20);
 
-/// Why a record could not be kept. The agent goes on; the record is lost if it is not an outcome.
+/// Why a record could not be kept, on disk or in memory. The agent goes on without it.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// The disk refused.
@@ -139,7 +141,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`OutboxError`]; an outcome that the disk refuses is kept in memory and is no error.
+    /// [`OutboxError`]; an outcome or window that the disk refuses is kept in memory and is no error.
     pub fn push(&mut self, record: Record, at: UnixSecs) -> Result<(), OutboxError> {
         let kind = Kind::of(&record);
         let report = Report {
@@ -160,15 +162,10 @@ impl Outbox {
             unsaved: None,
         };
         if let Err(error) = self.write(self.order, &entry, &encoded) {
-            let unsaved = self
-                .entries
-                .values()
-                .filter(|entry| entry.unsaved.is_some())
-                .count();
-            if kind != Kind::Outcome || unsaved >= UNSAVED_MAX {
+            if !self.may_stay_unsaved(kind) {
                 return Err(error.into());
             }
-            tracing::warn!(%error, "an outcome is kept in memory alone");
+            tracing::warn!(%error, "a report is kept in memory alone");
             entry.unsaved = Some(encoded);
         }
         self.bytes += entry.bytes;
@@ -237,6 +234,17 @@ impl Outbox {
             if let Some(entry) = self.entries.get_mut(&order) {
                 entry.unsaved = None;
             }
+        }
+    }
+
+    /// Whether memory has room for a record that the disk refused.
+    fn may_stay_unsaved(&self, kind: Kind) -> bool {
+        let unsaved = self.entries.values().filter(|it| it.unsaved.is_some());
+        let room = UNSAVED_MAX - unsaved.count().min(UNSAVED_MAX);
+        match kind {
+            Kind::Outcome => room > 0,
+            Kind::Window => room > UNSAVED_FOR_OUTCOMES,
+            Kind::Health | Kind::Status => false,
         }
     }
 

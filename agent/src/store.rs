@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bellwether_package::digest::sha256;
 
@@ -16,6 +17,11 @@ use bellwether_package::digest::sha256;
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// First bytes of every file: what it is, and its format.
 const MAGIC: &[u8; 5] = b"BWST1";
+/// How long a lock is waited for. A child that an agent was about to start when it was killed
+/// holds the lock until it is a program of its own.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// Pause between two attempts.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Magic and digest.
 const HEADER_BYTES: usize = MAGIC.len() + 32;
 
@@ -92,14 +98,23 @@ impl Store {
         }
         let path = folder.join("lock");
         let lock = private_file(&path)?;
-        match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                folder: folder.to_owned(),
-                _lock: Some(lock),
-            }),
-            Err(_) => Err(StoreError::Locked {
-                path: folder.to_owned(),
-            }),
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+            match rustix::fs::flock(&lock, operation) {
+                Ok(()) => {
+                    return Ok(Self {
+                        folder: folder.to_owned(),
+                        _lock: Some(lock),
+                    });
+                }
+                Err(_) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+                Err(_) => {
+                    return Err(StoreError::Locked {
+                        path: folder.to_owned(),
+                    });
+                }
+            }
         }
     }
 
