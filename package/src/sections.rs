@@ -135,7 +135,7 @@ pub struct Field {
     pub range: Option<(f32, f32)>,
     /// What happens to a NaN.
     pub missing: MissingRule,
-    /// Whether values of it may ever leave the device. Counts always may.
+    /// Whether its counts may leave the device. Values never do; a field that stays is not watched for drift.
     pub export: bool,
     /// What its values are.
     pub kind: FieldKind,
