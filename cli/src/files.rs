@@ -2,8 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use tempfile::TempPath;
 
 use crate::failure::{Failure, Result};
 
@@ -72,7 +76,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Writes `bytes` to `path`: a temporary file beside it, flushed to the disk, renamed. Either the
+/// Writes `bytes` to `path`: a file without a name in the same folder, flushed to the disk, named. Either the
 /// whole file is there afterwards or nothing changed.
 ///
 /// # Errors
@@ -98,28 +102,19 @@ pub(crate) fn write_with(
         refuse_existing(path)?;
     }
     let folder = folder_of(path);
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".bellwether-")
-        .suffix(".part")
-        .permissions(fs::Permissions::from_mode(match readers {
-            Readers::Owner => 0o600,
-            Readers::Everybody => 0o644,
-        }))
-        .tempfile_in(&folder)
+    let mut draft = Draft::new_in(&folder, readers)
         .map_err(|error| Failure::io("write into", &folder, error))?;
-    fill(temporary.as_file_mut())?;
-    temporary
-        .as_file()
+    fill(&mut draft.file)?;
+    draft
+        .file
         .sync_all()
         .map_err(|error| Failure::io("flush", path, error))?;
-    match existing {
-        Existing::Keep => temporary.persist_noclobber(path),
-        Existing::Replace => temporary.persist(path),
-    }
-    .map_err(|error| match error.error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Failure::io("write", path, error.error),
-    })?;
+    draft
+        .settle(&folder, path, existing)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(path),
+            _ => Failure::io("write", path, error),
+        })?;
     // The rename itself has to reach the disk too; some file systems can't sync a folder.
     if let Ok(folder) = File::open(&folder) {
         let _ = folder.sync_all();
@@ -142,6 +137,78 @@ pub(crate) fn refuse_existing(path: &Path) -> Result<()> {
 /// Whether others than its owner may read `path`.
 pub(crate) fn readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// A file that is being written.
+struct Draft {
+    file: File,
+    /// Its name until it is whole; without one, whatever ends this process leaves nothing behind.
+    name: Option<TempPath>,
+}
+
+impl Draft {
+    fn new_in(folder: &Path, readers: Readers) -> io::Result<Self> {
+        let mode = match readers {
+            Readers::Owner => 0o600,
+            Readers::Everybody => 0o644,
+        };
+        if let Some(file) = nameless_in(folder, mode) {
+            return Ok(Self { file, name: None });
+        }
+        let (file, name) = draft_name()
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(folder)?
+            .into_parts();
+        Ok(Self {
+            file,
+            name: Some(name),
+        })
+    }
+
+    /// Gives it its name in one step.
+    fn settle(self, folder: &Path, path: &Path, existing: Existing) -> io::Result<()> {
+        let name = match self.name {
+            Some(name) => name,
+            None => draft_name()
+                .make_in(folder, |name| link(&self.file, name))?
+                .into_temp_path(),
+        };
+        match existing {
+            Existing::Keep => name.persist_noclobber(path),
+            Existing::Replace => name.persist(path),
+        }
+        .map_err(|error| error.error)
+    }
+}
+
+fn draft_name() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".bellwether-").suffix(".part");
+    builder
+}
+
+/// A file with no name yet; `None` where the file system has no such thing.
+fn nameless_in(folder: &Path, mode: u32) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(mode)).ok()?;
+    let file = File::from(file);
+    // Without /proc it could never be given a name.
+    by_descriptor(&file).exists().then_some(file)
+}
+
+fn link(file: &File, name: &Path) -> io::Result<()> {
+    let file = by_descriptor(file);
+    Ok(rustix::fs::linkat(
+        CWD,
+        &file,
+        CWD,
+        name,
+        AtFlags::SYMLINK_FOLLOW,
+    )?)
+}
+
+fn by_descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -192,6 +259,23 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_is_killed_halfway_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("package.bwp");
+        write_with(&path, Existing::Replace, Readers::Everybody, |sink| {
+            sink.write_all(b"half").unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+            sink.write_all(b", whole").unwrap();
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"half, whole");
+        write(&path, b"other", Existing::Replace, Readers::Everybody).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
