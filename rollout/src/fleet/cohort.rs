@@ -27,8 +27,13 @@ pub(super) fn measure(view: &DeviceView, windows_min: u32, rows_min: u64) -> Opt
     let scores = view.scores.as_ref()?;
     let enough = scores.windows >= windows_min && scores.rows >= rows_min && scores.are_finite();
     // Without counts under the common baseline a device cannot stand in either arm.
-    let comparable = scores.inputs_reference.is_some();
-    (enough && comparable).then_some(Measured { view, scores })
+    let inputs = scores
+        .inputs_reference
+        .as_ref()
+        .is_some_and(Divergence::is_told);
+    // Rows that fail have no answers to count, and their share is a figure too.
+    let outputs = scores.outputs_own.is_told() || scores.error_share > 0.0;
+    (enough && inputs && outputs).then_some(Measured { view, scores })
 }
 
 /// Devices away from their cohort.

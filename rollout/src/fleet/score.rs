@@ -194,6 +194,12 @@ impl Divergence {
         }
     }
 
+    /// Whether any field has a figure. A release that exports nothing has none, and is never alike.
+    pub(crate) fn is_told(&self) -> bool {
+        let told = |score: &FieldScore| score.psi.is_some() || score.outside_rise.is_some();
+        self.fields.iter().any(told)
+    }
+
     /// The field furthest away, in limits.
     pub(crate) fn worst(&self, limits: &Limits) -> Option<Far> {
         let fields = (0..self.fields.len()).filter_map(|field| self.far(field, limits));

@@ -33,6 +33,22 @@ fn nothing_moved_so_the_rollout_advances() {
 }
 
 #[test]
+fn devices_that_export_nothing_never_advance_a_rollout() {
+    let untold = |fields| Divergence {
+        fields: alloc::vec![FieldScore::default(); fields],
+    };
+    let mut no_inputs = scores(0.02, 0.03, 0.01);
+    no_inputs.inputs_reference = Some(untold(3));
+    let mut no_outputs = scores(0.02, 0.03, 0.01);
+    no_outputs.outputs_own = untold(1);
+    for silent in [no_inputs, no_outputs] {
+        let decision = decided(&three_of_twelve(&silent, &silent));
+        assert_eq!(decision.action, Action::Hold);
+        assert_eq!(decision.verdict, Verdict::Insufficient);
+    }
+}
+
+#[test]
 fn a_release_trained_on_the_wrong_slice_is_rolled_back() {
     let snapshot = three_of_twelve(&scores(0.02, 1.84, 1.2), &scores(0.02, 0.02, 0.01));
     let decision = decided(&snapshot);
