@@ -423,7 +423,7 @@ pub(crate) enum RolloutCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct RolloutNew {
-    /// Package id of the release.
+    /// The release: all 64 digits of its package id, as `bellwether inspect` prints them.
     #[arg(long, value_name = "ID")]
     pub(crate) release: String,
     /// The slot.

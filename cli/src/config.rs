@@ -259,7 +259,7 @@ impl Loaded {
             let message = error.message().trim().to_owned();
             let first = message.lines().next().unwrap_or_default();
             let failure = Failure::operator(format!("{}: {first}", path.display()))
-                .next("correct the key; `bellwether pack --help` and the guide list all of them");
+                .next("correct it; examples/shuttle/out/release-1.toml is a whole one");
             match error.span() {
                 Some(span) => failure.pointing_at(path, &text, span, message.clone()),
                 None => failure,

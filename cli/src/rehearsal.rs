@@ -245,7 +245,7 @@ fn shape(port: &Port) -> PortShape {
 
 fn refused(refusal: Refusal) -> Failure {
     Failure::new(Who::Package, "the engine refuses the model")
-        .next("change the model or its export as said below, then pack again")
+        .next("change the model or its export as the cause says, then pack again")
         .because(refusal)
 }
 

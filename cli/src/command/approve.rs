@@ -64,7 +64,7 @@ pub(crate) fn approve(request: &Approve, now: UnixSecs, output: &mut Output) -> 
     let person = approver(root, &key)?;
     let signed = approval.sign(key.signing()).map_err(|error| {
         Failure::operator("this approval can't be signed")
-            .next("correct what is named below")
+            .next("correct what the cause names")
             .because(error)
     })?;
     let file = keep(request, &opened, root, signed)?;

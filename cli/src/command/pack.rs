@@ -59,7 +59,7 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
             Who::Package,
             format!("{} can't be run", loaded.onnx().display()),
         )
-        .next("change the model or its export as said below")
+        .next("change the model or its export as the cause says")
         .because(refusal)
     })?;
     let contract = contract::build(config, &facts)?;
@@ -219,7 +219,7 @@ fn write(out: &Path, draft: &Draft<'_>) -> Result<Packed> {
         let id = written.map_err(|error| match (cause, &error) {
             (Some(cause), WriteError::Target(_)) => Failure::io("write", out, cause),
             _ => Failure::new(Who::Package, "this can't be packed")
-                .next("correct what is named below")
+                .next("correct what the cause names")
                 .because(error),
         })?;
         drop(target);

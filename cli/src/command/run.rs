@@ -42,7 +42,7 @@ pub(crate) fn run(request: &Run, now: UnixSecs, output: &mut Output) -> Result<(
     let options = Options::new(rehearsal::worker_program()?);
     let mut session = Session::open(package, opened.blob, options).map_err(|error| {
         Failure::new(Who::Package, "the package can't be run here")
-            .next("see below; `bellwether inspect` shows what it needs")
+            .next("`bellwether inspect` shows what it needs")
             .because(error)
     })?;
     let began = Instant::now();
@@ -75,7 +75,7 @@ fn answer(
                 who,
                 format!("rows {} to {end} were not answered", start + 1),
             )
-            .next("correct the inputs or the package as said below; nothing was written")
+            .next("correct the inputs or the package as the cause says; nothing was written")
             .because(error)
         })?;
         for (answer, tensor) in answers.iter_mut().zip(run.outputs) {

@@ -394,6 +394,6 @@ fn read_chain(path: &Path) -> Result<Vec<u8>> {
 
 fn contradiction(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     Failure::new(Who::Operator, "this can't be a trust root")
-        .next("correct what is named below, and run it again")
+        .next("correct what the cause names, and run it again")
         .because(error)
 }

@@ -23,7 +23,7 @@ pub(crate) fn new(client: &Client, request: &RolloutNew, output: &mut Output) ->
     let text = files::read_text(&request.policy)?;
     let policy: toml::Table = toml::from_str(&text).map_err(|error| {
         let failure = Failure::operator(format!("{} is not valid TOML", request.policy.display()))
-            .next("see docs/ for a policy to start from");
+            .next("docs/operating.md has a policy to start from, each key explained");
         match error.span() {
             Some(span) => failure.pointing_at(&request.policy, &text, span, error.message()),
             None => failure.because(error),

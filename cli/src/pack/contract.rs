@@ -43,7 +43,7 @@ pub(crate) fn build(config: &Config, facts: &ModelFacts) -> Result<Contract> {
     };
     contract.encode().map_err(|error| {
         Failure::operator("inputs, outputs and steps do not make a contract")
-            .next("correct what is named below")
+            .next("correct what the cause names")
             .because(error)
     })?;
     Ok(contract)
