@@ -76,6 +76,7 @@ pub enum Desired {
 
 /// When the device ends a trial by itself, and when it may commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TrialLimits {
     /// A trial lasts at least that long.
     pub secs_min: u32,

@@ -76,7 +76,7 @@ pub(super) async fn create(
     let admissible = match previous {
         Some(_) => policy.admissible(devices),
         // Nothing is there to compare with, so no certainty can be asked for.
-        None => policy.check_figures(),
+        None => policy.admissible_uncompared(devices),
     };
     admissible.map_err(|cause| {
         ApiError::conflict(

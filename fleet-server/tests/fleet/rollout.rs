@@ -4,6 +4,9 @@ use bellwether_package::PackageId;
 use bellwether_protocol::{
     Assignment, Desired, OutcomeKind, Record, Sequence, SlotAssignment, Topic,
 };
+use bellwether_rollout::fleet::Policy;
+use figment::Figment;
+use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
 
 use crate::support::{Device, Fleet, Mqtt, SLOT, eventually, told, window};
@@ -184,10 +187,16 @@ fn a_policy_that_can_never_be_certain_is_refused_with_the_least_number() {
     );
     let message = answer["error"]["message"].as_str().expect("text");
     assert!(message.contains("would do"), "{message}");
-    let mut unknown = policy(1);
-    unknown["surprise"] = json!(1);
-    let (status, answer) = roll_out(&fleet, two, &unknown);
-    assert_eq!((status, &answer["error"]["code"]), (400, &json!("policy")));
+    for section in ["", "/gates", "/trial", "/limits", "/stages/0"] {
+        let mut unknown = policy(1);
+        unknown.pointer_mut(section).expect("a section")["surprise"] = json!(1);
+        let (status, answer) = roll_out(&fleet, two, &unknown);
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &json!("policy")),
+            "{section}"
+        );
+    }
 }
 
 #[test]
@@ -348,4 +357,16 @@ fn an_operator_pauses_resumes_and_rolls_back() {
         workers[*place].obey(&fleet, one, OutcomeKind::RolledBackByOrder);
     }
     assert_eq!(order("resume", "").0, 409);
+}
+
+#[test]
+fn the_policy_in_the_documentation_fits_the_cohort_it_is_said_to_fit() {
+    let guide = include_str!("../../../docs/operating.md");
+    let (_, from_policy) = guide.split_once("\n## A policy\n").expect("the section");
+    let (_, from_block) = from_policy.split_once("```toml\n").expect("the policy");
+    let (policy, _) = from_block.split_once("```").expect("its end");
+    let policy: Policy = Figment::from(Toml::string(policy))
+        .extract()
+        .expect("a policy");
+    assert_eq!(policy.admissible(100), Ok(()));
 }

@@ -52,7 +52,7 @@ impl Planner<'_> {
         }
         let admissible = match &self.rollout.previous {
             // Without an older release no arms are compared.
-            None => self.policy.check_figures(),
+            None => self.policy.admissible_uncompared(self.cohort()),
             // Arms are checked before devices are bound to them; afterwards the figures tell.
             Some(_) if self.rollout.stage.is_some() => self.policy.check_figures(),
             Some(_) => self.policy.admissible(self.cohort()),

@@ -217,6 +217,26 @@ impl Policy {
         Err(why)
     }
 
+    /// Whether this policy can be used on a cohort with no older release to compare with: each
+    /// number means something, and the first stage treats a device; later ones need no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Inadmissible`].
+    pub fn admissible_uncompared(&self, cohort: u32) -> Result<(), Inadmissible> {
+        self.check_figures()?;
+        let starts = |devices| self.treated_in_all(0, devices).unwrap_or(0) > 0;
+        if starts(cohort) {
+            return Ok(());
+        }
+        Err(Inadmissible::StageEmpty {
+            stage: 1,
+            treated: 0,
+            cohort,
+            devices_least: (cohort + 1..=COHORT_MAX).find(|more| starts(*more)),
+        })
+    }
+
     /// Whether each number means something, whatever the cohort.
     ///
     /// # Errors

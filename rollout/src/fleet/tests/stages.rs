@@ -256,6 +256,20 @@ fn arms_too_small_for_the_certainty_are_refused_with_the_least_number() {
 }
 
 #[test]
+fn a_first_install_whose_first_stage_is_empty_is_refused_with_the_least_number() {
+    let policy = policy();
+    assert!(policy.holdout > 0);
+    let why = policy.admissible_uncompared(policy.holdout).unwrap_err();
+    let least = Some(policy.holdout + 1);
+    assert!(
+        matches!(&why, Inadmissible::StageEmpty { stage: 1, treated: 0, devices_least, .. }
+            if *devices_least == least),
+        "{why:?}"
+    );
+    assert_eq!(policy.admissible_uncompared(policy.holdout + 1), Ok(()));
+}
+
+#[test]
 fn twelve_devices_certify_what_the_documentation_says() {
     let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
     assert!(close(p_least(12, 1, 0), 1.0 / 12.0));
