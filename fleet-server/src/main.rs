@@ -2,6 +2,7 @@
 // `init` tells the operator what it made, on standard output.
 #![allow(clippy::print_stdout)]
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     // Both providers are linked in; ours is chosen once, for everything that asks for a default.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -220,7 +220,13 @@ pub(super) async fn approve(
 }
 
 pub(super) async fn find(app: &App, id: &str) -> Result<PackageRow, ApiError> {
-    let missing = || ApiError::missing("package", id, "GET /v1/packages");
+    let missing = || {
+        ApiError::missing(
+            "package",
+            id,
+            "GET /v1/packages, and give all 64 digits of the id",
+        )
+    };
     let parsed: PackageId = id.parse().map_err(|_| missing())?;
     app.store.package(&parsed).await?.ok_or_else(missing)
 }
