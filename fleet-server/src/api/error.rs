@@ -62,15 +62,26 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, code, message, next)
     }
 
-    /// We failed. The cause goes to the log, not to the client.
-    pub fn ours(cause: &dyn std::error::Error) -> Self {
+    /// We failed. The cause goes to the log, not to the client; that the disk is full does, since
+    /// somebody can help it.
+    pub fn ours(cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut text = cause.to_string();
+        let mut full = is_full(cause);
         let mut source = cause.source();
         while let Some(cause) = source {
             text = format!("{text}: {cause}");
+            full = full || is_full(cause);
             source = cause.source();
         }
         tracing::error!("a request failed: {text}");
+        if full {
+            return Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "disk-full",
+                "the server's disk is full; nothing was changed",
+                "free some space where the server keeps its data, then try again",
+            );
+        }
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -78,6 +89,14 @@ impl ApiError {
             "look at the server's log, then try again",
         )
     }
+}
+
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let disk = cause
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|cause| matches!(cause.kind(), StorageFull | QuotaExceeded));
+    disk || matches!(cause.downcast_ref(), Some(StoreError::DiskFull(_)))
 }
 
 impl From<StoreError> for ApiError {

@@ -5,6 +5,7 @@ mod support;
 
 mod content;
 mod enrolment;
+mod full_disk;
 mod ingest;
 mod isolation;
 mod operation;
