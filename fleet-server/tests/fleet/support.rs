@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bellwether_package::chain::{join, split};
 use bellwether_package::root::RootDocument;
 use bellwether_package::{PackageId, PublicKey, RevocationList, RootChain, RootId, UnixSecs};
-use bellwether_protocol::assignment::{Addressee, open_assignment};
+use bellwether_protocol::assignment::{Addressee, AssignmentError, open_assignment};
 use bellwether_protocol::{
     Ack, Assignment, BootId, DeviceId, Record, Report, Topic, decode, to_vec,
 };
@@ -338,6 +338,16 @@ impl Fleet {
 
     /// Opens what was published to a device.
     pub(crate) fn open(&self, device: &Device, bytes: &[u8]) -> Assignment {
+        self.try_open(device, bytes)
+            .expect("signed by our director, for this device")
+    }
+
+    /// Opens what was published to a device, as the device would under the newest root.
+    pub(crate) fn try_open(
+        &self,
+        device: &Device,
+        bytes: &[u8],
+    ) -> Result<Assignment, AssignmentError> {
         let root = self.chain.latest();
         let to = Addressee {
             device: &device.id,
@@ -346,7 +356,7 @@ impl Fleet {
             directors: root.director_keys(),
             now: Some(now()),
         };
-        open_assignment(bytes, &to).expect("signed by our director, for this device")
+        open_assignment(bytes, &to)
     }
 }
 
