@@ -76,6 +76,13 @@ pub(crate) struct Port {
     pub(crate) shape: Option<Vec<u32>>,
 }
 
+impl Port {
+    /// Whether devices may tell counts of any of its fields.
+    pub(crate) fn exports(&self) -> bool {
+        self.export || self.fields.iter().any(|field| field.export)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Field {
@@ -87,7 +94,7 @@ pub(crate) struct Field {
     /// Least and greatest value that is accepted.
     pub(crate) range: Option<[f32; 2]>,
     pub(crate) missing: Option<Missing>,
-    /// Whether values may ever leave a device.
+    /// Whether devices may tell counts of it. Values never leave them.
     #[serde(default)]
     pub(crate) export: bool,
     /// Codes of a field that is no number.

@@ -250,6 +250,7 @@ fn report(
 ) -> Result<()> {
     let mismatches = distance.map_or(0, |distance| distance.mismatches);
     let worst = distance.and_then(|distance| distance.worst.as_ref());
+    let watched = is_watched(config);
     let shown = json!({
         "file": request.out.display().to_string(),
         "id": packed.id,
@@ -269,6 +270,7 @@ fn report(
         },
         "latency_us_p99": packed.proof.latency_us_p99,
         "memory_bytes": packed.proof.memory_bytes,
+        "watched": watched,
     });
     output.show(&shown, |output| {
         output.line(format!("{} {}", config.model.name, config.model.version))?;
@@ -303,8 +305,17 @@ fn report(
         for shortfall in packed.proof.shortfalls() {
             output.line(format!("  note      {shortfall}"))?;
         }
+        if !watched {
+            output.line("  note      devices may not tell counts of its inputs and outputs, so a fleet can't compare it and holds its rollouts (see export)")?;
+        }
         Ok(())
     })
+}
+
+/// Whether devices may tell counts of at least one input and one output: less can't be compared.
+fn is_watched(config: &Config) -> bool {
+    let told = |ports: &[config::Port]| ports.iter().any(config::Port::exports);
+    told(&config.inputs) && told(&config.outputs)
 }
 
 fn budget(budget: &config::Budget) -> Budget {
