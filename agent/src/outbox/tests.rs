@@ -1,5 +1,5 @@
 use bellwether_package::{PackageId, SlotName};
-use bellwether_protocol::{ClockState, Health, Outcome, OutcomeKind, Sequence};
+use bellwether_protocol::{ClockState, Fields, Health, Outcome, OutcomeKind, Sequence, Window};
 
 use super::*;
 
@@ -30,6 +30,22 @@ fn outcome() -> Record {
         rollout: None,
         kind: OutcomeKind::Committed,
         serving: None,
+    })
+}
+
+fn window() -> Record {
+    Record::Window(Window {
+        slot: SlotName::new("a").unwrap(),
+        release: PackageId(bellwether_package::digest::sha256(b"release")),
+        baseline: PackageId(bellwether_package::digest::sha256(b"release")),
+        started_at: UnixSecs(1),
+        secs: 1,
+        rows: 0,
+        inputs: Fields::default(),
+        outputs: Fields::default(),
+        errors: Default::default(),
+        rows_nonfinite: 0,
+        latency: None,
     })
 }
 
@@ -135,7 +151,7 @@ fn damaged_and_foreign_files_are_removed_and_never_sent() {
 }
 
 #[test]
-fn an_outcome_that_the_disk_refuses_is_kept_in_memory() {
+fn outcomes_and_windows_that_the_disk_refuses_are_kept_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let mut outbox = open(folder.path(), 1);
     let moved = folder.path().with_extension("moved");
@@ -146,4 +162,11 @@ fn an_outcome_that_the_disk_refuses_is_kept_in_memory() {
     std::fs::rename(&moved, folder.path()).unwrap();
     outbox.save_unsaved();
     assert_eq!(open(folder.path(), 2).len(), 1);
+
+    std::fs::rename(folder.path(), &moved).unwrap();
+    let kept = (0..UNSAVED_MAX)
+        .take_while(|_| outbox.push(window(), UnixSecs(2)).is_ok())
+        .count();
+    assert_eq!(kept, UNSAVED_MAX - UNSAVED_FOR_OUTCOMES);
+    outbox.push(outcome(), UnixSecs(3)).unwrap();
 }

@@ -29,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) state: PathBuf,
     folder: tempfile::TempDir,
     sequence: u64,
+    /// The local API's address when the configuration fixes it.
+    fixed: Option<String>,
 }
 
 /// A running agent, ended when dropped.
@@ -97,7 +99,16 @@ impl Bench {
             state,
             folder,
             sequence: 0,
+            fixed: None,
         }
+    }
+
+    /// Has the local API listen on one address from the next start on.
+    pub(crate) fn listen_on(&mut self, address: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let listen = format!("[api]\nlisten = \"{address}\"\n");
+        std::fs::write(&self.config, format!("{text}{listen}")).unwrap();
+        self.fixed = Some(address.to_owned());
     }
 
     /// Starts the agent's process and waits until its API answers.
@@ -128,7 +139,7 @@ impl Bench {
     }
 
     /// What the agent has logged.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
@@ -231,6 +242,9 @@ impl Bench {
     }
 
     fn url(&self, path: &str) -> Option<String> {
+        if let Some(address) = &self.fixed {
+            return Some(format!("http://{address}{path}"));
+        }
         let text = std::fs::read(self.state.join(ENDPOINTS)).ok()?;
         let endpoints: Endpoints = serde_json::from_slice(&text).ok()?;
         Some(format!("http://{}{path}", endpoints.api))

@@ -7,7 +7,7 @@ use crate::model;
 use crate::package::Package;
 
 /// A model of some size: its weights do not matter, its bytes do.
-fn large(bench: &Bench) -> Package {
+pub(crate) fn large(bench: &Bench) -> Package {
     let mut onnx = model::times(2.0);
     // An unknown field of the model, which readers skip: 700 KB, so three chunks.
     let filler = vec![7_u8; 700_000];
@@ -82,4 +82,38 @@ fn a_length_that_is_not_the_announced_one_is_refused_and_nothing_stays() {
         .then_some(())
     });
     assert!(bench.packages(".part").is_empty() && bench.packages(".bwp").is_empty());
+}
+
+#[test]
+fn a_download_with_a_wrong_digest_is_refused_and_nothing_stays() {
+    let mut bench = Bench::new();
+    let _agent = bench.start();
+    let good = large(&bench);
+    let mut damaged = large(&bench);
+    // In the middle of the model: a chunk whose digest the manifest has.
+    let middle = damaged.bytes.len() / 2;
+    damaged.bytes[middle] ^= 1;
+    bench.order(&damaged, 0, 0);
+    assert_eq!(
+        bench.wait_outcome(damaged.id),
+        OutcomeKind::Refused(Refusal::Damaged)
+    );
+    assert!(bench.packages(".part").is_empty() && bench.packages(".bwp").is_empty());
+
+    // An intact package, and another one than was ordered.
+    let wanted = Package::approved(&bench.people, 2, &model::times(3.0), |x| 3.0 * x);
+    let ordered = wanted.desired();
+    bench
+        .server
+        .world()
+        .files
+        .insert(wanted.path(), good.bytes.clone());
+    bench.order_desired(ordered, 0, 0);
+    let outcome = bench.wait_outcome(wanted.id);
+    let expected = [Refusal::OtherPackage, Refusal::Damaged].map(OutcomeKind::Refused);
+    assert!(expected.contains(&outcome), "{outcome:?}");
+    assert!(bench.packages(".part").is_empty() && bench.packages(".bwp").is_empty());
+
+    // The refusal was about those bytes, not about the release for ever.
+    bench.install(&good);
 }

@@ -6,7 +6,9 @@
 mod bench;
 mod downloads;
 mod enrolment;
+mod full_disk;
 mod killed;
+mod messages;
 mod model;
 mod package;
 mod people;

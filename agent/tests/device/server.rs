@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) chain: Vec<u8>,
     /// Broker address handed out at enrolment.
     pub(crate) mqtts: String,
+    /// Messages to whoever is connected: topic and payload, each sent once.
+    pub(crate) strays: Vec<(String, Vec<u8>)>,
     /// Connections are refused while it is down.
     pub(crate) down: bool,
 }
@@ -341,6 +343,13 @@ fn broker(mut stream: Stream, world: &Mutex<World>) -> std::io::Result<()> {
             let mut publish = Publish::new(topic, QoS::AtMostOnce, assignment, None);
             publish.retain = true;
             send(&mut stream, Packet::Publish(publish))?;
+        }
+        if device.is_some() {
+            let strays = std::mem::take(&mut world.lock().unwrap().strays);
+            for (topic, payload) in strays {
+                let publish = Publish::new(topic, QoS::AtMostOnce, payload, None);
+                send(&mut stream, Packet::Publish(publish))?;
+            }
         }
     }
 }

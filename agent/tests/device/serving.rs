@@ -327,12 +327,13 @@ fn a_state_that_the_disk_refuses_is_tried_again_while_the_device_serves() {
 
 #[test]
 fn an_occupied_port_is_told_at_the_start() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let text = std::fs::read_to_string(&bench.config).unwrap();
-    let listen = format!("[api]\nlisten = \"{}\"\n", taken.local_addr().unwrap());
-    std::fs::write(&bench.config, format!("{text}{listen}")).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    bench.listen_on(&address);
     let mut agent = bench.spawn();
     let status = wait("the agent's end", || agent.exited());
     assert!(!status.success());
+    let told = format!("cannot listen on {address}");
+    assert!(bench.log().contains(&told), "{}", bench.log());
 }
