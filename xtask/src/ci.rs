@@ -62,15 +62,7 @@ fn clippy() -> anyhow::Result<()> {
 }
 
 fn docs() -> anyhow::Result<()> {
-    shell::run(
-        shell::cargo([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ])
-        .env("RUSTDOCFLAGS", "-D warnings"),
-    )
+    shell::run(shell::cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// The decision crates compile alone without their `alloc` and `std` features.
