@@ -1,6 +1,9 @@
 //! Fuzzing for a bounded time, on the ordinary toolchain: libFuzzer with the compiler's own coverage counters.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, bail};
 
@@ -19,7 +22,8 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1 -Cdebug-assertions";
 
-/// Builds the targets once and runs each for `seconds`, from the committed seeds in `fuzz/seeds/TARGET`.
+/// Builds the targets once and runs each for `seconds`, from the golden vectors of the crate that it
+/// reads for.
 pub(crate) fn run(only: Option<&str>, seconds: u32) -> anyhow::Result<()> {
     let folder = shell::root().join("fuzz");
     let output = shell::root().join("target/fuzz");
@@ -43,12 +47,12 @@ pub(crate) fn run(only: Option<&str>, seconds: u32) -> anyhow::Result<()> {
         .iter()
         .filter(|target| only.is_none_or(|name| name == *target))
     {
-        run_target(&folder, &output, target, seconds)?;
+        run_target(&output, target, seconds)?;
     }
     Ok(())
 }
 
-fn targets(folder: &std::path::Path) -> anyhow::Result<Vec<String>> {
+fn targets(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder.join("targets")).context("fuzz/targets cannot be read")? {
         if let Some(name) = entry?.path().file_stem() {
@@ -59,18 +63,14 @@ fn targets(folder: &std::path::Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn run_target(
-    folder: &std::path::Path,
-    output: &std::path::Path,
-    target: &str,
-    seconds: u32,
-) -> anyhow::Result<()> {
+fn run_target(output: &Path, target: &str, seconds: u32) -> anyhow::Result<()> {
     let program: PathBuf = output.join("x86_64-unknown-linux-gnu/release").join(target);
     let found = output.join("corpus").join(target);
     let artifacts = output.join("artifacts").join(target);
     std::fs::create_dir_all(&found)?;
     std::fs::create_dir_all(&artifacts)?;
-    let seeds = folder.join("seeds").join(target);
+    let seeds = output.join("seeds").join(target);
+    write_seeds(&shell::root(), target, &seeds)?;
     let mut command = Command::new(program);
     command
         .arg(format!("-max_total_time={seconds}"))
@@ -81,10 +81,8 @@ fn run_target(
             "-verbosity=0",
         ])
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(&found);
-    if seeds.exists() {
-        command.arg(seeds);
-    }
+        .arg(&found)
+        .arg(seeds);
     println!("fuzz {target} for {seconds} s");
     shell::run(&mut command).with_context(|| {
         format!(
@@ -92,4 +90,33 @@ fn run_target(
             artifacts.display()
         )
     })
+}
+
+/// Writes the golden vectors as bytes: from valid documents the fuzzer gets deeper than from nothing.
+fn write_seeds(root: &Path, target: &str, seeds: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(seeds)?;
+    let vectors = match target {
+        "documents" | "package_read" => "package/tests/vectors",
+        "messages" => "protocol/tests/vectors",
+        _ => return Ok(()),
+    };
+    for entry in std::fs::read_dir(root.join(vectors))? {
+        let file = entry?.path();
+        if file.extension().is_none_or(|kind| kind != "hex") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file)?;
+        let digits: Vec<u8> = text
+            .chars()
+            .filter_map(|digit| digit.to_digit(16))
+            .map(|digit| digit as u8)
+            .collect();
+        let bytes: Vec<u8> = digits
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
+            .collect();
+        let name = file.file_stem().context("a vector has a name")?;
+        std::fs::write(seeds.join(name), bytes)?;
+    }
+    Ok(())
 }
