@@ -94,7 +94,7 @@ pub(crate) struct Field {
     /// Least and greatest value that is accepted.
     pub(crate) range: Option<[f32; 2]>,
     pub(crate) missing: Option<Missing>,
-    /// Whether devices may tell counts of it. Values never leave them.
+    /// Whether devices may tell its counts, with the least and greatest value of each window.
     #[serde(default)]
     pub(crate) export: bool,
     /// Codes of a field that is no number.

@@ -135,7 +135,8 @@ pub struct Field {
     pub range: Option<(f32, f32)>,
     /// What happens to a NaN.
     pub missing: MissingRule,
-    /// Whether its counts may leave the device. Values never do; a field that stays is not watched for drift.
+    /// Whether its counts may leave the device, with the least and greatest value of each window.
+    /// A field that stays is not watched for drift.
     pub export: bool,
     /// What its values are.
     pub kind: FieldKind,
