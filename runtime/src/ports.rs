@@ -107,7 +107,7 @@ impl Ports {
     pub(crate) fn reply_bytes_max(&self, batch: u32) -> usize {
         let tensors = self.outputs.iter().map(|port| {
             let shape: Vec<u32> = port.shape.iter().map(|dim| resolved(*dim, batch)).collect();
-            crate::tensor::byte_length(port.dtype, &shape).unwrap_or(usize::MAX)
+            crate::wire::byte_length(port.dtype, &shape).unwrap_or(usize::MAX)
         });
         tensors.fold(HEADER_BYTES_MAX, usize::saturating_add)
     }

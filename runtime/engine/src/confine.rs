@@ -15,7 +15,7 @@
 
 use std::{fs, io};
 
-use bellwether_runtime::limits::Limits;
+use bellwether_wire::limits::Limits;
 use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
     thread::set_no_new_privs,

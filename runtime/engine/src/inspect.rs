@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bellwether_package::sections::DType;
-use bellwether_runtime::wire::{Refusal, bounded_message};
+use bellwether_wire::{Refusal, bounded_message};
 use tract_onnx::{
     pb::{
         AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,

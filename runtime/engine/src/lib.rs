@@ -15,5 +15,5 @@ pub mod model;
 mod operators;
 pub mod serve;
 
-pub use bellwether_runtime::wire::Refusal;
+pub use bellwether_wire::Refusal;
 pub use inspect::{ModelFacts, PortFacts, inspect};

@@ -5,12 +5,9 @@ use std::{
     io::{self, Read, Write},
 };
 
-use bellwether_runtime::{
-    limits::Limits,
-    wire::{
-        self, FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, Refusal, Request,
-        Response,
-    },
+use bellwether_wire::{
+    self as wire, FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, Refusal, Request,
+    Response, Tensor, limits::Limits,
 };
 
 use crate::{
@@ -69,10 +66,7 @@ pub fn serve(mut socket: File, model: impl Read, limits: Limits) -> Result<(), S
     Ok(())
 }
 
-fn answer(
-    outputs: Result<Vec<bellwether_runtime::Tensor>, Refusal>,
-    reply: &mut Vec<u8>,
-) -> Result<(), FrameError> {
+fn answer(outputs: Result<Vec<Tensor>, Refusal>, reply: &mut Vec<u8>) -> Result<(), FrameError> {
     match outputs {
         Ok(outputs) => {
             let tensors = wire::heads(&outputs);

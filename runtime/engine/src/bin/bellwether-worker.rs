@@ -6,7 +6,7 @@
 use std::{fs::File, io, os::fd::AsFd, process::ExitCode};
 
 use bellwether_engine::{confine::confine, serve::serve};
-use bellwether_runtime::limits::Limits;
+use bellwether_wire::limits::Limits;
 
 /// Unusable arguments, as `sysexits.h` has it.
 const USAGE: u8 = 64;

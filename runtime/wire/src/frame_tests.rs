@@ -2,6 +2,7 @@ use bellwether_package::sections::DType;
 use proptest::prelude::*;
 
 use super::*;
+use crate::message::*;
 
 fn tensor(shape: &[u32], values: &[f32]) -> Tensor {
     Tensor::from_f32("x", shape, values)

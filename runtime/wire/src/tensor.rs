@@ -57,7 +57,7 @@ impl Tensor {
 }
 
 /// Bytes that a shape needs; `None` if they pass `usize`.
-pub(crate) fn byte_length(dtype: DType, shape: &[u32]) -> Option<usize> {
+pub fn byte_length(dtype: DType, shape: &[u32]) -> Option<usize> {
     shape.iter().try_fold(dtype.bytes(), |bytes, dim| {
         bytes.checked_mul(usize::try_from(*dim).ok()?)
     })

@@ -1,11 +1,11 @@
-//! What parent and worker say to each other, and how it is framed.
+//! How messages and tensors are framed.
 //!
 //! A frame is `u32le length | postcard header | raw tensor bytes`. The header tells each tensor's
 //! name, type and shape; the bytes of all tensors follow in that order, little-endian and
 //! row-major. One request is answered by one response. Neither side trusts the other's lengths:
 //! every one is bounded before anything is allocated for it, and nothing here panics on any input.
 
-use bellwether_package::sections::{DType, Dim};
+use bellwether_package::sections::DType;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::tensor::Tensor;
@@ -18,21 +18,7 @@ pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const TENSORS_MAX: usize = 64;
 /// Dimensions of a tensor at most.
 pub const RANK_MAX: usize = 8;
-/// Bytes of a refusal's message at most: a sentence or two, not a dump of a graph.
-pub const MESSAGE_BYTES_MAX: usize = 1024;
-
 const LENGTH_BYTES: usize = 4;
-
-/// A port of the model as the contract has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub struct PortShape {
-    /// The name in the model's graph.
-    pub name: String,
-    /// The element type.
-    pub dtype: DType,
-    /// The dimensions.
-    pub shape: Vec<Dim>,
-}
 
 /// One tensor of a frame, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -43,105 +29,6 @@ pub struct TensorHead {
     pub dtype: DType,
     /// The dimensions, outermost first.
     pub shape: Vec<u32>,
-}
-
-/// From the parent. Parent and worker are installed together, yet the order is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub enum Request {
-    /// Read the model from standard input and make it ready for these ports. Always the first.
-    Load {
-        /// What will be fed.
-        inputs: Vec<PortShape>,
-        /// What is to come out.
-        outputs: Vec<PortShape>,
-    },
-    /// Run once on the tensors that follow, in the order of `Load::inputs`.
-    Run {
-        /// Their descriptions.
-        tensors: Vec<TensorHead>,
-    },
-}
-
-/// From the worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub enum Response {
-    /// The model is loaded and proved to build for a batch of one.
-    Loaded,
-    /// The outputs follow, in the order of `Load::outputs`.
-    Ran {
-        /// Their descriptions.
-        tensors: Vec<TensorHead>,
-    },
-    /// It will not load this model, or could not run these inputs. The worker is well.
-    Refused(Refusal),
-}
-
-/// Why the engine refuses a model. The package is at fault; the message says what to change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// Larger than the engine reads.
-    #[error("the model has {bytes} bytes, at most {bytes_max} are read; prune or quantise it")]
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The bound.
-        bytes_max: u64,
-    },
-    /// Not an ONNX file.
-    #[error("not a readable ONNX model ({message}); export it again and check the file")]
-    Malformed {
-        /// What the decoder said.
-        message: String,
-    },
-    /// An operator that the engine lacks.
-    #[error(
-        "node `{node}` uses operator {operator}, which the engine does not have; \
-         export the model without it, from plain ai.onnx operators"
-    )]
-    OperatorUnknown {
-        /// The node's name, or that of its first output.
-        node: String,
-        /// `domain.Operator`, or just the operator for ai.onnx.
-        operator: String,
-    },
-    /// Weights outside the file.
-    #[error("tensor `{tensor}` keeps its data in another file; save the model with data embedded")]
-    ExternalData {
-        /// The initialiser's name.
-        tensor: String,
-    },
-    /// A port of the contract that the graph does not have, or has and the contract lacks.
-    #[error("port `{port}`: {message}; correct the contract or the export")]
-    Port {
-        /// The port's name.
-        port: String,
-        /// What differs.
-        message: String,
-    },
-    /// The graph cannot be built or run by the engine.
-    #[error("{}the engine cannot {stage} the model: {message}", Location(.node, .operator))]
-    Unsupported {
-        /// The node, where the engine tells it.
-        node: Option<String>,
-        /// Its operator, where the engine tells it.
-        operator: Option<String>,
-        /// "load", "shape", "optimise" or "run".
-        stage: String,
-        /// What the engine said, and what helps where that is known.
-        message: String,
-    },
-}
-
-struct Location<'a>(&'a Option<String>, &'a Option<String>);
-
-impl std::fmt::Display for Location<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0, self.1) {
-            (Some(node), Some(operator)) => write!(f, "node `{node}` ({operator}): "),
-            (Some(node), None) => write!(f, "node `{node}`: "),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Why bytes are not a frame. Whoever sent them is at fault: a worker that sends such is killed.
@@ -325,22 +212,6 @@ pub fn heads(tensors: &[Tensor]) -> Vec<TensorHead> {
     tensors.iter().map(head).collect()
 }
 
-/// `message` cut to [`MESSAGE_BYTES_MAX`] at a character, control characters left out.
-pub fn bounded_message(message: &str) -> String {
-    let clean = message
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c });
-    let mut out = String::new();
-    for c in clean {
-        if out.len() + c.len_utf8() > MESSAGE_BYTES_MAX {
-            out.push('…');
-            break;
-        }
-        out.push(c);
-    }
-    out
-}
-
 fn byte_length(head: &TensorHead) -> Option<usize> {
     if head.shape.len() > RANK_MAX {
         return None;
@@ -349,4 +220,5 @@ fn byte_length(head: &TensorHead) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[path = "frame_tests.rs"]
 mod tests;

@@ -1,0 +1,204 @@
+//! A model made ready for the ports of a contract, and run.
+
+mod convert;
+mod ports;
+mod refuse;
+
+use bellwether_package::sections::Dim;
+use bellwether_wire::{PortShape, Refusal, Tensor};
+use tract_onnx::{
+    prelude::{
+        Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec,
+        TypedSimpleState,
+    },
+    tract_hir::internal::SimpleState,
+};
+
+use crate::{inspect, operators};
+use convert::{datum_type, from_tract, to_tract};
+use ports::{check_inputs, select_outputs};
+use refuse::{Stage, node_names, port_refusal};
+
+/// Batch sizes kept built at once. A serving application uses one or two; each costs another copy
+/// of the packed weights.
+pub const PLANS_MAX: usize = 4;
+
+/// A model that runs.
+///
+/// Shapes are concrete when the engine builds a graph, which is what it does best: each batch size
+/// is built on its first use, and the [`PLANS_MAX`] used last are kept.
+pub struct Model {
+    /// Inputs as the contract has them; outputs after them are in the graph's selected order.
+    inputs: Vec<PortShape>,
+    outputs: Vec<PortShape>,
+    graph: InferenceModel,
+    nodes: Vec<(String, String)>,
+    /// The most recently used last.
+    plans: Vec<Plan>,
+}
+
+struct Plan {
+    batch: u32,
+    state: TypedSimpleState,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Reads a model, checks it against the ports, and builds it for a batch of one.
+    pub fn load(
+        onnx: &[u8],
+        inputs: Vec<PortShape>,
+        outputs: Vec<PortShape>,
+    ) -> Result<Self, Refusal> {
+        let mut proto = inspect::parse(onnx)?;
+        inspect::check(&proto)?;
+        let (declared_inputs, declared_outputs) = inspect::ports(&proto)?;
+        check_inputs(&inputs, &declared_inputs)?;
+        select_outputs(&mut proto, &outputs, &declared_outputs)?;
+        let nodes = node_names(&proto);
+        let stage = Stage {
+            nodes: &nodes,
+            name: "load",
+        };
+        // Shapes that an exporter wrote beside the graph are hints, and often wrong ones.
+        let graph = operators::onnx()
+            .with_ignore_value_info(true)
+            .with_ignore_output_shapes(true)
+            .with_ignore_output_types(true)
+            .model_for_proto_model(&proto)
+            .map_err(|error| stage.refuse(&error))?;
+        drop(proto);
+        let mut model = Self {
+            inputs,
+            outputs,
+            graph,
+            nodes,
+            plans: Vec::new(),
+        };
+        let plan = model.build(1)?;
+        model.plans.push(plan);
+        Ok(model)
+    }
+
+    /// Runs once. `tensors` are in the order of the inputs.
+    pub fn run(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Refusal> {
+        let batch = self.batch_of(tensors)?;
+        let fed = tensors
+            .iter()
+            .map(to_tract)
+            .collect::<Result<TVec<TValue>, _>>()?;
+        let mut plan = match self.plans.iter().position(|plan| plan.batch == batch) {
+            Some(at) => self.plans.remove(at),
+            None => self.build(batch)?,
+        };
+        let stage = Stage {
+            nodes: &self.nodes,
+            name: "run",
+        };
+        // A state that failed half way is not used again: on an error it is dropped here.
+        let outputs = plan.state.run(fed).map_err(|error| stage.refuse(&error))?;
+        let outputs = self
+            .outputs
+            .iter()
+            .zip(&outputs)
+            .map(|(port, value)| from_tract(port, value))
+            .collect();
+        if self.plans.len() >= PLANS_MAX {
+            self.plans.remove(0);
+        }
+        self.plans.push(plan);
+        outputs
+    }
+
+    fn build(&self, batch: u32) -> Result<Plan, Refusal> {
+        let mut graph = self.graph.clone();
+        let shape_stage = self.stage("shape");
+        for port in &self.inputs {
+            let at = input_index(&graph, &port.name);
+            let at = at.ok_or_else(|| port_refusal(&port.name, "the graph has no such input"))?;
+            let shape: TVec<usize> = port
+                .shape
+                .iter()
+                .map(|dim| resolved(*dim, batch) as usize)
+                .collect();
+            graph
+                .set_input_fact(at, InferenceFact::dt_shape(datum_type(port.dtype), shape))
+                .map_err(|error| shape_stage.refuse(&error))?;
+        }
+        let order: Option<Vec<_>> = self
+            .inputs
+            .iter()
+            .map(|port| {
+                let at = input_index(&graph, &port.name)?;
+                graph.inputs.get(at).copied()
+            })
+            .collect();
+        graph.inputs = order.unwrap_or_default();
+        let typed = graph
+            .into_typed()
+            .map_err(|error| shape_stage.refuse(&error))?;
+        let plan = typed
+            .into_optimized()
+            .and_then(IntoRunnable::into_runnable)
+            .map_err(|error| self.stage("optimise").refuse(&error))?;
+        let state = SimpleState::new(&plan).map_err(|error| self.stage("run").refuse(&error))?;
+        Ok(Plan { batch, state })
+    }
+
+    /// The batch that the tensors agree on; checked here again, for the engine trusts its shapes.
+    fn batch_of(&self, tensors: &[Tensor]) -> Result<u32, Refusal> {
+        if tensors.len() != self.inputs.len() {
+            return Err(port_refusal(
+                "*",
+                "another number of inputs than was agreed",
+            ));
+        }
+        let mut batch = None;
+        for (port, tensor) in self.inputs.iter().zip(tensors) {
+            let fits = tensor.name == port.name
+                && tensor.dtype == port.dtype
+                && tensor.fills_shape()
+                && tensor.shape.len() == port.shape.len()
+                && tensor.shape.iter().zip(&port.shape).all(|(found, dim)| {
+                    *found
+                        == match dim {
+                            Dim::Batch => *batch.get_or_insert(*found),
+                            Dim::Fixed(size) => *size,
+                        }
+                });
+            if !fits {
+                return Err(port_refusal(&port.name, "not the tensor that was agreed"));
+            }
+        }
+        Ok(batch.unwrap_or(1))
+    }
+
+    fn stage(&self, name: &'static str) -> Stage<'_> {
+        Stage {
+            nodes: &self.nodes,
+            name,
+        }
+    }
+}
+
+fn input_index(graph: &InferenceModel, name: &str) -> Option<usize> {
+    graph
+        .inputs
+        .iter()
+        .position(|outlet| graph.node(outlet.node).name == name)
+}
+
+fn resolved(dim: Dim, batch: u32) -> u32 {
+    match dim {
+        Dim::Batch => batch,
+        Dim::Fixed(size) => size,
+    }
+}

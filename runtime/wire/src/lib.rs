@@ -1,0 +1,22 @@
+//! What crosses between a parent and its worker: tensors, messages, frames, and the limits on the
+//! worker's command line.
+//!
+//! - [`Tensor`]: what applications hand over and get back.
+//! - [`message`]: requests, responses, and why a model is refused.
+//! - [`frame`]: how they become bytes. Neither side trusts the other's lengths.
+//! - [`limits`]: what a worker may use.
+//!
+//! It starts no process, opens no file and knows no inference engine: parent and engine meet here,
+//! and neither has to link the other.
+
+pub mod frame;
+pub mod limits;
+pub mod message;
+mod tensor;
+
+pub use frame::{
+    FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, RANK_MAX, TENSORS_MAX, TensorHead,
+    decode, encode, heads, join,
+};
+pub use message::{MESSAGE_BYTES_MAX, PortShape, Refusal, Request, Response, bounded_message};
+pub use tensor::{Tensor, byte_length};
