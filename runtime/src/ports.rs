@@ -5,8 +5,7 @@ use bellwether_package::sections::{Contract, DType, Dim, Field, FieldKind, Missi
 
 use crate::{
     error::{InputError, OpenError, OutputError, RunError},
-    tensor::Tensor,
-    wire::{HEADER_BYTES_MAX, PortShape},
+    wire::{HEADER_BYTES_MAX, PortShape, Tensor},
 };
 
 /// Rows in one run at most. More are run as several, so that a deadline stays meaningful.

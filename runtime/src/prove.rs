@@ -17,8 +17,8 @@ use crate::{
     runner::Runner,
     session::feed,
     subject::Subject,
-    tensor::Tensor,
     window::nonfinite,
+    wire::Tensor,
 };
 
 /// Timed runs at least, so that a 99th percentile means something.

@@ -9,8 +9,7 @@ use crate::{
     limits::Limits,
     options::Options,
     ports::Ports,
-    tensor::Tensor,
-    wire::{self, FrameError, HEADER_BYTES_MAX, Refusal, Request, Response},
+    wire::{self, FrameError, HEADER_BYTES_MAX, Refusal, Request, Response, Tensor},
     worker::{Death, Worker},
 };
 

@@ -14,8 +14,8 @@ use crate::{
     ports::Ports,
     runner::Runner,
     subject::Subject,
-    tensor::Tensor,
     window::{self, Window},
+    wire::Tensor,
 };
 
 /// One approved package, serving.

@@ -3,7 +3,7 @@
 use bellwether_drift::{Counts, FieldBaseline};
 use bellwether_package::sections::{Baseline, Field, FieldKind, MissingRule, Port};
 
-use crate::{latency::LatencyHistogram, tensor::Tensor};
+use crate::{latency::LatencyHistogram, wire::Tensor};
 
 /// Counts since the last window was taken. They stand in the parent: a dead worker loses none.
 #[derive(Debug, Clone)]

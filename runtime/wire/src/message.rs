@@ -8,7 +8,7 @@ use crate::frame::TensorHead;
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// A port of the model as the contract has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortShape {
     /// The name in the model's graph.
     pub name: String,
@@ -19,7 +19,7 @@ pub struct PortShape {
 }
 
 /// From the parent. Parent and worker are installed together, yet the order is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Request {
     /// Read the model from standard input and make it ready for these ports. Always the first.
     Load {
@@ -36,7 +36,7 @@ pub enum Request {
 }
 
 /// From the worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Response {
     /// The model is loaded and proved to build for a batch of one.
     Loaded,
@@ -50,7 +50,7 @@ pub enum Response {
 }
 
 /// Why the engine refuses a model. The package is at fault; the message says what to change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Larger than the engine reads.
     #[error("the model has {bytes} bytes, at most {bytes_max} are read; prune or quantise it")]
