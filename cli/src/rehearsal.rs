@@ -77,7 +77,7 @@ impl Rehearsal {
                 wire::HEADER_BYTES_MAX,
                 LOAD_DEADLINE,
                 |frame| match wire::decode(frame)? {
-                    (Response::Loaded, []) => Ok(None),
+                    (Response::Loaded { .. }, []) => Ok(None),
                     (Response::Refused(refusal), []) => Ok(Some(refusal)),
                     _ => Err(FrameError::Unexpected),
                 },

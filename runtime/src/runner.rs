@@ -10,7 +10,7 @@ use crate::{
     options::Options,
     ports::Ports,
     wire::{self, FrameError, HEADER_BYTES_MAX, Refusal, Request, Response, Tensor},
-    worker::{Death, Worker},
+    worker::{self, Death, Worker},
 };
 
 /// Serves runs; owns the worker, its model and its replacement.
@@ -143,15 +143,18 @@ impl Runner {
             HEADER_BYTES_MAX,
             self.options.load_deadline,
             |frame| match wire::decode(frame)? {
-                (Response::Loaded, []) => Ok(None),
-                (Response::Refused(refusal), []) => Ok(Some(refusal)),
+                (Response::Loaded { confinement }, []) => Ok(Ok(confinement)),
+                (Response::Refused(refusal), []) => Ok(Err(refusal)),
                 _ => Err(FrameError::Unexpected),
             },
         );
         self.note_memory(&worker);
         match loaded {
-            Ok(None) => Ok(worker),
-            Ok(Some(refusal)) => Err(OpenError::Refused(refusal)),
+            Ok(Ok(confinement)) => {
+                worker::tell(confinement);
+                Ok(worker)
+            }
+            Ok(Err(refusal)) => Err(OpenError::Refused(refusal)),
             Err(death) => Err(OpenError::Died(death)),
         }
     }

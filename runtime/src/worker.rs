@@ -4,6 +4,7 @@
 //! allows for, and never leaves a process or a descriptor behind: dropping a [`Worker`] kills and
 //! reaps it.
 
+mod confinement;
 mod death;
 mod spawner;
 
@@ -20,6 +21,7 @@ use rustix::{
     io::{Errno, ioctl_fionbio},
 };
 
+pub(crate) use confinement::tell;
 pub use death::{Death, StartError};
 
 use crate::{

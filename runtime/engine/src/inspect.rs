@@ -14,7 +14,7 @@ use tract_onnx::{
     prelude::{Framework, tract_itertools::Itertools},
 };
 
-use crate::operators;
+use crate::{operators, survey::survey};
 
 /// The largest model that is parsed. Parsing takes about three times as much memory.
 pub const MODEL_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -67,7 +67,7 @@ pub fn inspect(onnx: &[u8]) -> Result<ModelFacts, Refusal> {
     facts(&proto)
 }
 
-/// Decodes a model, bounded by [`MODEL_BYTES_MAX`]; the decoder bounds its own recursion.
+/// Decodes a model, after a look over its bytes.
 pub(crate) fn parse(onnx: &[u8]) -> Result<ModelProto, Refusal> {
     let bytes = onnx.len() as u64;
     if bytes > MODEL_BYTES_MAX {
@@ -76,6 +76,7 @@ pub(crate) fn parse(onnx: &[u8]) -> Result<ModelProto, Refusal> {
             bytes_max: MODEL_BYTES_MAX,
         });
     }
+    survey(onnx)?;
     let proto = operators::onnx()
         .proto_model_for_read(&mut &onnx[..])
         .map_err(|error| malformed(&error.to_string()))?;

@@ -1,5 +1,6 @@
 //! The only crate that links tract: reading, building and running ONNX models.
 //!
+//! - [`mod@survey`]: what is refused of a model's bytes before they are parsed.
 //! - [`mod@inspect`]: what a model is made of, for `pack`; typed refusals.
 //! - [`model`]: a model made ready for the ports of a contract, and run.
 //! - [`confine`]: what a worker takes from itself before it reads a byte.
@@ -14,6 +15,8 @@ pub mod inspect;
 pub mod model;
 mod operators;
 pub mod serve;
+pub mod survey;
 
 pub use bellwether_wire::Refusal;
 pub use inspect::{ModelFacts, PortFacts, inspect};
+pub use survey::survey;

@@ -7,7 +7,8 @@ use std::{
 
 use bellwether_wire::{
     self as wire, FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, Refusal, Request,
-    Response, Tensor, limits::Limits,
+    Response, Tensor,
+    limits::{Confinement, Limits},
 };
 
 use crate::{
@@ -33,8 +34,14 @@ pub enum ServeError {
     Confine(#[from] ConfineError),
 }
 
-/// Answers requests on `socket` until it closes. `model` gives the model's bytes.
-pub fn serve(mut socket: File, model: impl Read, limits: Limits) -> Result<(), ServeError> {
+/// Answers requests on `socket` until it closes. `model` gives the model's bytes; `confinement` is
+/// told to the parent.
+pub fn serve(
+    mut socket: File,
+    model: impl Read,
+    limits: Limits,
+    confinement: Confinement,
+) -> Result<(), ServeError> {
     let mut decoder = FrameDecoder::default();
     let mut reply = Vec::new();
     let mut source = Some(model);
@@ -48,7 +55,7 @@ pub fn serve(mut socket: File, model: impl Read, limits: Limits) -> Result<(), S
                 let response = match Model::load(&onnx, inputs, outputs) {
                     Ok(model) => {
                         loaded = Some(model);
-                        Response::Loaded
+                        Response::Loaded { confinement }
                     }
                     Err(refusal) => Response::Refused(refusal),
                 };

@@ -53,7 +53,7 @@ fn ask(
         FRAME_BYTES_MAX,
         deadline,
         |frame| match wire::decode(frame)? {
-            (Response::Loaded, []) => Ok(Ok(vec![])),
+            (Response::Loaded { .. }, []) => Ok(Ok(vec![])),
             (Response::Ran { tensors }, body) => Ok(Ok(wire::join(tensors, body)?)),
             (Response::Refused(refusal), []) => Ok(Err(refusal)),
             _ => Err(FrameError::Unexpected),

@@ -2,7 +2,7 @@ use bellwether_package::sections::DType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::*;
+use crate::{limits::Confinement, message::*};
 
 fn tensor(shape: &[u32], values: &[f32]) -> Tensor {
     Tensor::from_f32("x", shape, values)
@@ -12,6 +12,12 @@ fn framed(header: &impl Serialize, tensors: &[Tensor]) -> Vec<u8> {
     let mut out = Vec::new();
     encode(header, tensors, &mut out).unwrap();
     out
+}
+
+fn loaded() -> Response {
+    Response::Loaded {
+        confinement: Confinement::WHOLE,
+    }
 }
 
 #[test]
@@ -46,7 +52,7 @@ fn an_announced_length_beyond_the_bound_is_refused_before_anything_is_kept() {
 
 #[test]
 fn bytes_beyond_the_frame_are_refused() {
-    let mut bytes = framed(&Response::Loaded, &[]);
+    let mut bytes = framed(&loaded(), &[]);
     bytes.push(0);
     let error = FrameDecoder::default().feed(&bytes, FRAME_BYTES_MAX);
     assert_eq!(error, Err(FrameError::Trailing));

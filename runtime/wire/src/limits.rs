@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Raised whenever framing, messages or arguments change: parent and worker are two binaries, and
 /// an update may leave an old one behind.
-pub const WORKER_PROTOCOL: u32 = 1;
+pub const WORKER_PROTOCOL: u32 = 2;
 
 /// What one worker may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,34 @@ pub struct Limits {
     /// Processor time to load the model, and for every single run, in seconds. The parent's
     /// deadline comes first; this ends a worker whose parent has died.
     pub cpu_secs: u32,
+}
+
+/// The locks that a worker has put on itself beyond its limits, as far as its kernel has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// Files, TCP and other processes: landlock.
+    pub files: Lock,
+    /// System calls: seccomp.
+    pub calls: bool,
+}
+
+impl Confinement {
+    /// Everything that a worker asks for.
+    pub const WHOLE: Self = Self {
+        files: Lock::Whole,
+        calls: true,
+    };
+}
+
+/// How far a lock closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lock {
+    /// All that was asked.
+    Whole,
+    /// What the kernel's version knows of.
+    Part,
+    /// The kernel has none.
+    Absent,
 }
 
 /// The command line is not that of this protocol. The installation is at fault.

@@ -2,7 +2,7 @@
 
 use bellwether_package::sections::{DType, Dim};
 
-use crate::frame::TensorHead;
+use crate::{frame::TensorHead, limits::Confinement};
 
 /// Bytes of a refusal's message at most: a sentence or two, not a dump of a graph.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
@@ -39,7 +39,10 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Response {
     /// The model is loaded and proved to build for a batch of one.
-    Loaded,
+    Loaded {
+        /// What the worker is locked away by.
+        confinement: Confinement,
+    },
     /// The outputs follow, in the order of `Load::outputs`.
     Ran {
         /// Their descriptions.
@@ -102,6 +105,18 @@ pub enum Refusal {
         stage: String,
         /// What the engine said, and what helps where that is known.
         message: String,
+    },
+    /// Beyond a bound that is checked before anything is parsed: no device runs such a model.
+    #[error("{place} has {found} {what}, at most {most} are taken; split the model or prune it")]
+    Excess {
+        /// The node, tensor or value, or the model as a whole.
+        place: String,
+        /// What there is too much of.
+        what: String,
+        /// How much.
+        found: u64,
+        /// The bound.
+        most: u64,
     },
 }
 

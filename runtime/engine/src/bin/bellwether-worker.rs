@@ -5,7 +5,10 @@
 
 use std::{fs::File, io, os::fd::AsFd, process::ExitCode};
 
-use bellwether_engine::{confine::confine, serve::serve};
+use bellwether_engine::{
+    confine::{confine, know_processor},
+    serve::serve,
+};
 use bellwether_wire::limits::Limits;
 
 /// Unusable arguments, as `sysexits.h` has it.
@@ -23,10 +26,12 @@ fn main() -> ExitCode {
         Ok(streams) => streams,
         Err(error) => return fail(&error, SYSTEM),
     };
-    if let Err(error) = confine(limits) {
-        return fail(&error, SYSTEM);
-    }
-    match serve(socket, model, limits) {
+    know_processor();
+    let confinement = match confine(limits) {
+        Ok(confinement) => confinement,
+        Err(error) => return fail(&error, SYSTEM),
+    };
+    match serve(socket, model, limits, confinement) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, SYSTEM),
     }

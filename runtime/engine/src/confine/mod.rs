@@ -2,7 +2,7 @@
 //!
 //! | what | means |
 //! |---|---|
-//! | no files, no TCP | landlock with no rule at all, where the kernel has it |
+//! | no files, no TCP, no signals | landlock with no rule at all, where the kernel has it |
 //! | system calls | seccomp: memory, clocks, and reading and writing what is open; all else fails |
 //! | memory | `RLIMIT_AS`: the bare program's mappings plus the limit |
 //! | processor | `RLIMIT_CPU`, renewed before each run |
@@ -10,12 +10,14 @@
 //! | privileges | `no_new_privs` |
 //! | the parent's death | the kernel kills it |
 //!
-//! Limits that the kernel does not offer are left out: the process boundary remains. A limit that
-//! it offers and refuses is an error.
+//! Locks that the kernel does not offer are left out, and told to the parent: the process boundary
+//! remains. A limit that it offers and refuses is an error.
+
+mod calls;
 
 use std::{fs, io};
 
-use bellwether_wire::limits::Limits;
+use bellwether_wire::limits::{Confinement, Limits, Lock};
 use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
     thread::set_no_new_privs,
@@ -51,8 +53,8 @@ pub enum ConfineError {
     Seccomp(#[source] seccompiler::Error),
 }
 
-/// Confines this process, for good.
-pub fn confine(limits: Limits) -> Result<(), ConfineError> {
+/// Confines this process, for good; tells what the kernel had no lock for.
+pub fn confine(limits: Limits) -> Result<Confinement, ConfineError> {
     kernel(
         "the parent's death signal",
         set_parent_process_death_signal(Some(Signal::KILL)),
@@ -69,9 +71,10 @@ pub fn confine(limits: Limits) -> Result<(), ConfineError> {
         kernel(what, lower(resource, most))?;
     }
     allow_cpu(limits.cpu_secs)?;
-    lock_files()?;
-    lock_calls()?;
-    Ok(())
+    Ok(Confinement {
+        files: lock_files()?,
+        calls: lock_calls()?,
+    })
 }
 
 /// Grants `secs` of processor time from now on: a worker lives for weeks, a run for moments.
@@ -107,82 +110,38 @@ fn bare_bytes() -> u64 {
     })
 }
 
-fn lock_files() -> Result<(), ConfineError> {
-    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr};
-    // Best effort is the crate's default: older kernels lock what they know of.
-    Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI::V5))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(ABI::V5)))
+/// Locks files, TCP, abstract sockets and other processes away, as far as the kernel can.
+pub fn lock_files() -> Result<Lock, ConfineError> {
+    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+    /// The newest that this was tried on; older kernels lock what they know of.
+    const NEWEST: ABI = ABI::V6;
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
+        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
         .and_then(|rules| rules.create())
         .and_then(|rules| rules.restrict_self())
-        .map(|_| ())
-        .map_err(ConfineError::Landlock)
+        .map_err(ConfineError::Landlock)?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Lock::Whole,
+        RulesetStatus::PartiallyEnforced => Lock::Part,
+        RulesetStatus::NotEnforced => Lock::Absent,
+    })
 }
 
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "riscv64"
-))]
-fn lock_calls() -> Result<(), ConfineError> {
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
-    let calls = [
-        // What is open already.
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_writev,
-        libc::SYS_close,
-        libc::SYS_fstat,
-        libc::SYS_lseek,
-        libc::SYS_ppoll,
-        // Memory.
-        libc::SYS_brk,
-        libc::SYS_mmap,
-        libc::SYS_munmap,
-        libc::SYS_mremap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        // Waiting, time and chance.
-        libc::SYS_futex,
-        libc::SYS_sched_yield,
-        libc::SYS_clock_gettime,
-        libc::SYS_getrandom,
-        // Renewing the processor's limit.
-        libc::SYS_prlimit64,
-        // Signals of its own, and its end.
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_getpid,
-        libc::SYS_gettid,
-        libc::SYS_tgkill,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ];
-    let arch = if cfg!(target_arch = "x86_64") {
-        TargetArch::x86_64
-    } else if cfg!(target_arch = "aarch64") {
-        TargetArch::aarch64
-    } else {
-        TargetArch::riscv64
-    };
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let rules = calls.into_iter().map(|call| (call, vec![])).collect();
-    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| ConfineError::Seccomp(error.into()))?;
-    seccompiler::apply_filter(&filter).map_err(ConfineError::Seccomp)
+/// Locks away all system calls but those that computing needs; `false` if the kernel cannot.
+pub fn lock_calls() -> Result<bool, ConfineError> {
+    calls::lock()
 }
 
-/// No filter can be made for this processor; the other limits stand.
-#[cfg(not(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_arch = "riscv64"
-)))]
-fn lock_calls() -> Result<(), ConfineError> {
-    Ok(())
+/// Lets the engine look at the processor and its caches, which it does in files that are out of
+/// reach later: without, it would take the slowest of its kernels on ARM.
+pub fn know_processor() {
+    use tract_onnx::tract_hir::tract_core::tract_linalg;
+    tract_linalg::isa::native();
+    tract_linalg::has_fp16();
+    tract_linalg::cache::cache_info();
+    tract_linalg::cache::last_level_cache();
 }
 
 fn kernel<T>(what: &'static str, result: rustix::io::Result<T>) -> Result<T, ConfineError> {
