@@ -77,15 +77,21 @@ pub enum DType {
     I16,
     /// Unsigned, 16 bits.
     U16,
+    /// IEEE 754 half precision.
+    F16,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 64 bits.
+    U64,
 }
 
 impl DType {
     /// Bytes of one element.
     pub const fn bytes(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::I16 | Self::U16 => 2,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::I16 | Self::U16 => 2,
             Self::Bool | Self::U8 | Self::I8 => 1,
         }
     }

@@ -121,6 +121,9 @@ pub fn datatype(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "FP32",
         DType::F64 => "FP64",
+        DType::F16 => "FP16",
+        DType::U64 => "UINT64",
+        DType::U32 => "UINT32",
         DType::I64 => "INT64",
         DType::I32 => "INT32",
         DType::I16 => "INT16",
@@ -131,9 +134,12 @@ pub fn datatype(dtype: DType) -> &'static str {
     }
 }
 
-const DTYPES: [DType; 9] = [
+const DTYPES: [DType; 12] = [
     DType::F32,
     DType::F64,
+    DType::F16,
+    DType::U64,
+    DType::U32,
     DType::I64,
     DType::I32,
     DType::I16,
@@ -219,6 +225,9 @@ fn push(dtype: DType, value: &Value, bytes: &mut Vec<u8>) -> Option<()> {
     match dtype {
         DType::F32 => bytes.extend((float(value)? as f32).to_le_bytes()),
         DType::F64 => bytes.extend(float(value)?.to_le_bytes()),
+        DType::F16 => bytes.extend(half::f16::from_f64(float(value)?).to_le_bytes()),
+        DType::U64 => bytes.extend(value.as_u64()?.to_le_bytes()),
+        DType::U32 => bytes.extend(u32::try_from(value.as_u64()?).ok()?.to_le_bytes()),
         DType::I64 => bytes.extend(value.as_i64()?.to_le_bytes()),
         DType::I32 => bytes.extend(i32::try_from(value.as_i64()?).ok()?.to_le_bytes()),
         DType::I16 => bytes.extend(i16::try_from(value.as_i64()?).ok()?.to_le_bytes()),
@@ -233,23 +242,24 @@ fn push(dtype: DType, value: &Value, bytes: &mut Vec<u8>) -> Option<()> {
 /// One output as JSON.
 pub fn output(tensor: &Tensor) -> OutputTensor {
     let value = |number: f64| match tensor.dtype {
-        DType::F32 | DType::F64 => {
+        DType::F32 | DType::F64 | DType::F16 => {
             serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)
         }
         DType::Bool => Value::Bool(number != 0.0),
         _ => Value::from(number as i64),
     };
-    let data = if tensor.dtype == DType::I64 {
-        // Through f64 large integers would lose their last digits.
-        let eight = tensor
-            .bytes
-            .chunks_exact(8)
-            .filter_map(|bytes| bytes.try_into().ok());
-        eight
-            .map(|bytes| Value::from(i64::from_le_bytes(bytes)))
-            .collect()
-    } else {
-        tensor.values().map(value).collect()
+    // Through f64 large integers would lose their last digits.
+    let (eights, _) = tensor.bytes.as_chunks::<8>();
+    let data = match tensor.dtype {
+        DType::I64 => eights
+            .iter()
+            .map(|bytes| i64::from_le_bytes(*bytes).into())
+            .collect(),
+        DType::U64 => eights
+            .iter()
+            .map(|bytes| u64::from_le_bytes(*bytes).into())
+            .collect(),
+        _ => tensor.values().map(value).collect(),
     };
     OutputTensor {
         name: tensor.name.clone(),

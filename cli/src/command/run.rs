@@ -205,6 +205,7 @@ fn cell(values: &Values, index: usize) -> String {
     match values {
         Values::F32(vector) => vector[index].to_string(),
         Values::I64(vector) => vector[index].to_string(),
+        Values::U64(vector) => vector[index].to_string(),
         Values::Bool(vector) => u8::from(vector[index]).to_string(),
         other => other.number(index).to_string(),
     }
@@ -219,6 +220,10 @@ fn values(dtype: DType, bytes: &[u8]) -> Values {
     match dtype {
         DType::F32 => Values::F32(each(bytes, f32::from_le_bytes)),
         DType::F64 => Values::F64(each(bytes, f64::from_le_bytes)),
+        // Neither table nor archive has a half; a single holds every half exactly.
+        DType::F16 => Values::F32(each(bytes, |half| half::f16::from_le_bytes(half).to_f32())),
+        DType::U64 => Values::U64(each(bytes, u64::from_le_bytes)),
+        DType::U32 => Values::U32(each(bytes, u32::from_le_bytes)),
         DType::I64 => Values::I64(each(bytes, i64::from_le_bytes)),
         DType::I32 => Values::I32(each(bytes, i32::from_le_bytes)),
         DType::I16 => Values::I16(each(bytes, i16::from_le_bytes)),

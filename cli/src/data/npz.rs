@@ -35,6 +35,8 @@ pub(crate) enum Values {
     I8(Vec<i8>),
     U8(Vec<u8>),
     U16(Vec<u16>),
+    U32(Vec<u32>),
+    U64(Vec<u64>),
     Bool(Vec<bool>),
 }
 
@@ -50,6 +52,8 @@ macro_rules! each {
             Values::I8($vector) => $body,
             Values::U8($vector) => $body,
             Values::U16($vector) => $body,
+            Values::U32($vector) => $body,
+            Values::U64($vector) => $body,
             Values::Bool($vector) => $body,
         }
     };
@@ -72,6 +76,8 @@ impl Values {
             Self::I8(vector) => f64::from(vector[index]),
             Self::U8(vector) => f64::from(vector[index]),
             Self::U16(vector) => f64::from(vector[index]),
+            Self::U32(vector) => f64::from(vector[index]),
+            Self::U64(vector) => vector[index] as f64,
             Self::Bool(vector) => f64::from(u8::from(vector[index])),
         }
     }
@@ -206,6 +212,8 @@ fn read_array<R: std::io::Read>(path: &Path, name: String, file: NpyFile<R>) -> 
         (TypeChar::Int, 1) => Values::I8(file.into_vec().map_err(cause)?),
         (TypeChar::Uint, 1) => Values::U8(file.into_vec().map_err(cause)?),
         (TypeChar::Uint, 2) => Values::U16(file.into_vec().map_err(cause)?),
+        (TypeChar::Uint, 4) => Values::U32(file.into_vec().map_err(cause)?),
+        (TypeChar::Uint, 8) => Values::U64(file.into_vec().map_err(cause)?),
         (TypeChar::Bool, 1) => Values::Bool(file.into_vec().map_err(cause)?),
         _ => return Err(refuse(&format!("holds {kind}, which is no plain number"))),
     };

@@ -368,6 +368,9 @@ fn push(bytes: &mut Vec<u8>, dtype: DType, value: f64) -> std::result::Result<()
     match dtype {
         DType::F32 => bytes.extend((value as f32).to_le_bytes()),
         DType::F64 => bytes.extend(value.to_le_bytes()),
+        DType::F16 => bytes.extend(half::f16::from_f64(value).to_le_bytes()),
+        DType::U64 => bytes.extend((whole(0.0, u64::MAX as f64)? as u64).to_le_bytes()),
+        DType::U32 => bytes.extend((whole(0.0, u32::MAX.into())? as u32).to_le_bytes()),
         DType::I64 => bytes.extend((whole(i64::MIN as f64, i64::MAX as f64)? as i64).to_le_bytes()),
         DType::I32 => {
             bytes.extend((whole(i32::MIN.into(), i32::MAX.into())? as i32).to_le_bytes());

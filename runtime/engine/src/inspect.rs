@@ -14,7 +14,14 @@ use tract_onnx::{
     prelude::{Framework, tract_itertools::Itertools},
 };
 
-use crate::{operators, survey::survey};
+use crate::{
+    model::prepare::{
+        quantised::{REWRITTEN, is_quantised},
+        refuse,
+    },
+    operators,
+    survey::survey,
+};
 
 /// The largest model that is parsed. Parsing takes about three times as much memory.
 pub const MODEL_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -36,6 +43,10 @@ pub struct ModelFacts {
     pub initializer_bytes: u64,
     /// Nodes, those of inner graphs included.
     pub nodes: u64,
+    /// Whether it computes on quantised integers. The engine computes such a model in f32, on the
+    /// values that the integers stand for: the outputs agree to within a step or two of
+    /// quantisation with those of an integer runtime, and the speed is that of an f32 model.
+    pub quantised: bool,
 }
 
 /// One input or output as the graph declares it.
@@ -95,6 +106,7 @@ pub(crate) fn check(proto: &ModelProto) -> Result<(), Refusal> {
             node: node_name(node),
             operator: operator(node),
         }),
+        Item::Node(node) => refuse::check(node),
         Item::Tensor(tensor) if is_external(tensor) => Err(Refusal::ExternalData {
             tensor: bounded_message(&tensor.name),
         }),
@@ -124,11 +136,12 @@ pub(crate) fn ports(proto: &ModelProto) -> Result<(Vec<PortFacts>, Vec<PortFacts
 fn facts(proto: &ModelProto) -> Result<ModelFacts, Refusal> {
     let (inputs, outputs) = ports(proto)?;
     let mut operators = BTreeSet::new();
-    let (mut initializer_bytes, mut nodes) = (0_u64, 0);
+    let (mut initializer_bytes, mut nodes, mut quantised) = (0_u64, 0, false);
     walk(graph(proto)?, 0, &mut |item| {
         match item {
             Item::Node(node) => {
                 nodes += 1;
+                quantised |= is_quantised(node);
                 operators.insert(operator(node));
             }
             Item::Tensor(tensor) => {
@@ -148,6 +161,7 @@ fn facts(proto: &ModelProto) -> Result<ModelFacts, Refusal> {
         operators: operators.into_iter().collect(),
         initializer_bytes,
         nodes,
+        quantised,
     })
 }
 
@@ -196,7 +210,7 @@ fn is_known<V>(node: &NodeProto, known: &std::collections::HashMap<String, V>) -
     matches!(
         node.domain.as_str(),
         "" | "ai.onnx" | "ai.onnx.ml" | "com.microsoft"
-    ) && known.contains_key(&node.op_type)
+    ) && (known.contains_key(&node.op_type) || REWRITTEN.contains(&node.op_type.as_str()))
 }
 
 fn is_external(tensor: &TensorProto) -> bool {
@@ -264,6 +278,9 @@ fn dtype(code: i32) -> Option<DType> {
     Some(match DataType::try_from(code).ok()? {
         DataType::Float => DType::F32,
         DataType::Double => DType::F64,
+        DataType::Float16 => DType::F16,
+        DataType::Uint64 => DType::U64,
+        DataType::Uint32 => DType::U32,
         DataType::Int64 => DType::I64,
         DataType::Int32 => DType::I32,
         DataType::Int16 => DType::I16,

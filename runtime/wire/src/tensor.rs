@@ -47,7 +47,7 @@ impl Tensor {
         byte_length(self.dtype, &self.shape) == Some(self.bytes.len())
     }
 
-    /// Every element as a number. An `i64` beyond 2^53 is rounded.
+    /// Every element as a number. A whole number beyond 2^53 is rounded.
     pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
         let dtype = self.dtype;
         self.bytes
@@ -71,11 +71,14 @@ fn number(dtype: DType, bytes: &[u8]) -> f64 {
     match dtype {
         DType::F32 => f32::from_le_bytes(array(bytes)).into(),
         DType::F64 => f64::from_le_bytes(array(bytes)),
+        DType::F16 => half::f16::from_le_bytes(array(bytes)).to_f64(),
         DType::I64 => i64::from_le_bytes(array(bytes)) as f64,
         DType::I32 => i32::from_le_bytes(array(bytes)).into(),
         DType::I16 => i16::from_le_bytes(array(bytes)).into(),
         DType::U16 => u16::from_le_bytes(array(bytes)).into(),
         DType::I8 => i8::from_le_bytes(array(bytes)).into(),
+        DType::U64 => u64::from_le_bytes(array(bytes)) as f64,
+        DType::U32 => u32::from_le_bytes(array(bytes)).into(),
         DType::U8 | DType::Bool => u8::from_le_bytes(array(bytes)).into(),
     }
 }

@@ -72,6 +72,9 @@ pub(super) fn datum_type(dtype: DType) -> DatumType {
     match dtype {
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
+        DType::F16 => DatumType::F16,
+        DType::U64 => DatumType::U64,
+        DType::U32 => DatumType::U32,
         DType::I64 => DatumType::I64,
         DType::I32 => DatumType::I32,
         DType::I16 => DatumType::I16,

@@ -2,6 +2,7 @@
 
 mod convert;
 mod ports;
+pub(crate) mod prepare;
 mod refuse;
 
 use bellwether_package::sections::Dim;
@@ -64,6 +65,7 @@ impl Model {
         check_inputs(&inputs, &declared_inputs)?;
         select_outputs(&mut proto, &outputs, &declared_outputs)?;
         let nodes = node_names(&proto);
+        prepare::prepare(&mut proto)?;
         let stage = Stage {
             nodes: &nodes,
             name: "load",

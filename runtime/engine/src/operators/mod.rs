@@ -2,6 +2,8 @@
 //!
 //! The same map is the allowlist: what is not in it is refused before anything is built.
 
+mod quantised;
+
 use tract_onnx::{
     Onnx,
     model::ParsingContext,
@@ -14,6 +16,7 @@ use tract_onnx::{
 pub(crate) fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx();
     onnx.op_register.insert("Scaler", scaler);
+    quantised::register(&mut onnx);
     onnx
 }
 

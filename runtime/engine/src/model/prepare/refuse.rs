@@ -1,0 +1,51 @@
+//! What the engine builds, and then computes wrongly or panics over: refused before it does.
+//!
+//! Each row was found by running the ONNX backend's node tests (`cargo xtask conformance`), and
+//! goes when the engine learns it.
+
+use bellwether_wire::{Refusal, bounded_message};
+use tract_onnx::pb::NodeProto;
+
+use super::attribute;
+use crate::inspect;
+
+/// One row: an operator, when it is meant, and what to change in the model.
+struct Rule {
+    operator: &'static str,
+    when: fn(&NodeProto) -> bool,
+    advice: &'static str,
+}
+
+const RULES: [Rule; 2] = [
+    Rule {
+        operator: "QLinearAveragePool",
+        when: |node| is_set(node, "channels_last"),
+        advice: "channels_last is not supported; quantise without it",
+    },
+    Rule {
+        operator: "QLinearGlobalAveragePool",
+        when: |node| is_set(node, "channels_last"),
+        advice: "channels_last is not supported; quantise without it",
+    },
+];
+
+/// Refuses a node that a row of the table means.
+pub(crate) fn check(node: &NodeProto) -> Result<(), Refusal> {
+    let rule = RULES
+        .iter()
+        .find(|rule| rule.operator == node.op_type && (rule.when)(node));
+    match rule {
+        Some(rule) => Err(Refusal::Unsupported {
+            node: Some(inspect::node_name(node)),
+            operator: Some(inspect::operator(node)),
+            stage: "load".to_owned(),
+            message: bounded_message(rule.advice),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// An integer attribute that is there, and not 0.
+fn is_set(node: &NodeProto, name: &str) -> bool {
+    attribute(node, name).is_some_and(|attribute| attribute.i != 0)
+}
