@@ -19,7 +19,7 @@ use crate::{
         quantised::{REWRITTEN, is_quantised},
         refuse,
     },
-    operators,
+    operators::{self, ml::ZipMap},
     survey::survey,
 };
 
@@ -129,7 +129,11 @@ pub(crate) fn ports(proto: &ModelProto) -> Result<(Vec<PortFacts>, Vec<PortFacts
     let fed = |port: &&ValueInfoProto| !initialisers.contains(port.name.as_str());
     Ok((
         graph.input.iter().filter(fed).map(port_facts).collect(),
-        graph.output.iter().map(port_facts).collect(),
+        graph
+            .output
+            .iter()
+            .map(|port| output_facts(graph, port))
+            .collect(),
     ))
 }
 
@@ -242,6 +246,20 @@ pub(crate) fn operator(node: &NodeProto) -> String {
         "" | "ai.onnx" => node.op_type.clone(),
         domain => format!("{domain}.{}", node.op_type),
     })
+}
+
+/// A map of classes is the matrix of probabilities that it is made from.
+fn output_facts(graph: &GraphProto, port: &ValueInfoProto) -> PortFacts {
+    let makes = |node: &&NodeProto| node.op_type == "ZipMap" && node.output.contains(&port.name);
+    let classes = graph.node.iter().find(makes).and_then(ZipMap::classes_of);
+    let Some(classes) = classes.and_then(|classes| u32::try_from(classes).ok()) else {
+        return port_facts(port);
+    };
+    PortFacts {
+        name: bounded_message(&port.name),
+        dtype: Some(DType::F32),
+        shape: Some(vec![DimFacts::Unknown, DimFacts::Fixed(classes)]),
+    }
 }
 
 fn port_facts(port: &ValueInfoProto) -> PortFacts {

@@ -144,9 +144,10 @@ impl Model {
             })
             .collect();
         graph.inputs = order.unwrap_or_default();
-        let typed = graph
+        let mut typed = graph
             .into_typed()
             .map_err(|error| shape_stage.refuse(&error))?;
+        operators::begin_anew(&mut typed);
         let plan = typed
             .into_optimized()
             .and_then(IntoRunnable::into_runnable)

@@ -5,7 +5,10 @@ use bellwether_wire::{PortShape, Refusal};
 use tract_onnx::pb::ModelProto;
 
 use super::refuse::port_refusal;
-use crate::inspect::{self, PortFacts};
+use crate::{
+    inspect::{self, PortFacts},
+    operators::ml::text,
+};
 
 pub(super) fn check_inputs(ports: &[PortShape], declared: &[PortFacts]) -> Result<(), Refusal> {
     for port in ports {
@@ -67,6 +70,9 @@ pub(super) fn select_outputs(
     ports: &[PortShape],
     declared: &[PortFacts],
 ) -> Result<(), Refusal> {
+    for port in ports {
+        text::refuse(proto, &port.name)?;
+    }
     let Some(graph) = proto.graph.as_mut() else {
         return Err(inspect::malformed("it holds no graph"));
     };
