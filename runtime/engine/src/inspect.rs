@@ -19,6 +19,7 @@ use crate::{
         quantised::{REWRITTEN, is_quantised},
         refuse,
     },
+    names,
     operators::{self, ml::ZipMap},
     survey::survey,
 };
@@ -107,6 +108,7 @@ pub(crate) fn check(proto: &ModelProto) -> Result<(), Refusal> {
             operator: operator(node),
         }),
         Item::Node(node) => refuse::check(node),
+        Item::Graph(graph) => names::check(graph),
         Item::Tensor(tensor) if is_external(tensor) => Err(Refusal::ExternalData {
             tensor: bounded_message(&tensor.name),
         }),
@@ -143,6 +145,7 @@ fn facts(proto: &ModelProto) -> Result<ModelFacts, Refusal> {
     let (mut initializer_bytes, mut nodes, mut quantised) = (0_u64, 0, false);
     walk(graph(proto)?, 0, &mut |item| {
         match item {
+            Item::Graph(_) => {}
             Item::Node(node) => {
                 nodes += 1;
                 quantised |= is_quantised(node);
@@ -170,11 +173,12 @@ fn facts(proto: &ModelProto) -> Result<ModelFacts, Refusal> {
 }
 
 enum Item<'a> {
+    Graph(&'a GraphProto),
     Node(&'a NodeProto),
     Tensor(&'a TensorProto),
 }
 
-/// Visits all nodes and constant tensors, those of inner graphs included.
+/// Visits all graphs, nodes and constant tensors, those of inner graphs included.
 fn walk<'a>(
     graph: &'a GraphProto,
     depth: usize,
@@ -183,6 +187,7 @@ fn walk<'a>(
     if depth > SUBGRAPH_DEPTH_MAX {
         return Err(malformed("graphs are nested too deeply"));
     }
+    visit(Item::Graph(graph))?;
     for tensor in &graph.initializer {
         visit(Item::Tensor(tensor))?;
     }

@@ -13,6 +13,7 @@
 pub mod confine;
 pub mod inspect;
 pub mod model;
+mod names;
 mod operators;
 pub mod serve;
 pub mod survey;

@@ -4,6 +4,7 @@ mod convert;
 mod ports;
 pub(crate) mod prepare;
 mod refuse;
+mod volume;
 
 use bellwether_package::sections::Dim;
 use bellwether_wire::{PortShape, Refusal, Tensor};
@@ -147,6 +148,7 @@ impl Model {
         let mut typed = graph
             .into_typed()
             .map_err(|error| shape_stage.refuse(&error))?;
+        volume::check(&typed)?;
         operators::begin_anew(&mut typed);
         let plan = typed
             .into_optimized()
