@@ -27,7 +27,7 @@ pub use death::{Death, StartError};
 use crate::{
     blob::SealedBlob,
     limits::Limits,
-    wire::{FrameDecoder, FrameError},
+    wire::{self, Arena, FrameDecoder, FrameError},
 };
 use death::LastWords;
 
@@ -47,6 +47,7 @@ pub struct Worker {
     words: LastWords,
     decoder: FrameDecoder,
     buffer: Box<[u8]>,
+    arena: Arena,
     limits: Limits,
 }
 
@@ -67,7 +68,11 @@ impl Worker {
             .stdin(Stdio::from(blob.reopen().map_err(failed)?))
             .stdout(Stdio::from(OwnedFd::from(theirs)))
             .stderr(Stdio::piped());
+        let arena = Arena::new().map_err(failed)?;
         let mut child = spawner::spawn(command).map_err(failed)?;
+        // A worker that ended at once, as one of another release does, is found dead when it is
+        // asked; its last words tell more than this would.
+        let _ = arena.hand_over(&socket);
         let stderr = child.stderr.take();
         let mut worker = Self {
             stderr: stderr.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?,
@@ -76,6 +81,7 @@ impl Worker {
             words: LastWords::default(),
             decoder: FrameDecoder::default(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            arena,
             limits,
         };
         worker.set_nonblocking().map_err(failed)?;
@@ -94,7 +100,16 @@ impl Worker {
     ) -> Result<T, Death> {
         let until = Instant::now() + deadline;
         self.decoder.clear();
-        let answer = match self.talk(request, reply_bytes_max, until) {
+        let talked = self.talk(request, reply_bytes_max, until);
+        let used = self
+            .decoder
+            .frame()
+            .map_or(0, <[u8]>::len)
+            .max(request.len());
+        if let Err(error) = self.arena.trim(used) {
+            tracing::warn!(%error, "memory shared with the worker could not be given back");
+        }
+        let answer = match talked {
             Ok(()) => read(self.decoder.frame().unwrap_or_default()).map_err(Failure::Frame),
             Err(failure) => Err(failure),
         };
@@ -121,7 +136,9 @@ impl Worker {
     }
 
     fn talk(&mut self, request: &[u8], bytes_max: usize, until: Instant) -> Result<(), Failure> {
-        let mut unsent = request;
+        let mut length = [0; 4];
+        let request = wire::announce(request, &self.arena, &mut length).map_err(Failure::Io)?;
+        let mut unsent = self.send(request)?;
         while self.decoder.frame().is_none() {
             let mut wanted = PollFlags::IN;
             wanted.set(PollFlags::OUT, !unsent.is_empty());
@@ -180,13 +197,16 @@ impl Worker {
 
     fn receive(&mut self, bytes_max: usize) -> Result<(), Failure> {
         while self.decoder.frame().is_none() {
-            let room = self.decoder.missing().clamp(1, self.buffer.len());
-            match self.socket.read(&mut self.buffer[..room]) {
+            // One request, one answer: whatever lies beyond it breaks the protocol.
+            match self.socket.read(&mut self.buffer) {
                 Ok(0) => return Err(Failure::Closed),
-                Ok(n) => self
-                    .decoder
-                    .feed(&self.buffer[..n], bytes_max)
-                    .map_err(Failure::Frame)?,
+                Ok(n) => {
+                    let bytes = &self.buffer[..n];
+                    self.decoder
+                        .feed(bytes, bytes_max)
+                        .map_err(Failure::Frame)?;
+                    self.decoder.fetch(&self.arena).map_err(Failure::Io)?;
+                }
                 Err(error) if is_momentary(&error) => return Ok(()),
                 Err(_) => return Err(Failure::Closed),
             }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use bellwether_wire::{
-    self as wire, FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, Refusal, Request,
-    Response, Tensor,
+    self as wire, Arena, FRAME_BYTES_MAX, FrameDecoder, FrameError, Refusal, Request, Response,
+    Tensor,
     limits::{Confinement, Limits},
 };
 
@@ -16,6 +16,9 @@ use crate::{
     inspect::MODEL_BYTES_MAX,
     model::Model,
 };
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Why a worker ends. The parent reads the sentence from standard error.
 #[derive(Debug, thiserror::Error)]
@@ -34,19 +37,21 @@ pub enum ServeError {
     Confine(#[from] ConfineError),
 }
 
-/// Answers requests on `socket` until it closes. `model` gives the model's bytes; `confinement` is
+/// Answers requests on `socket` until it closes; large frames lie in `arena`. `model` gives the model's bytes; `confinement` is
 /// told to the parent.
 pub fn serve(
     mut socket: File,
+    arena: &Arena,
     model: impl Read,
     limits: Limits,
     confinement: Confinement,
 ) -> Result<(), ServeError> {
     let mut decoder = FrameDecoder::default();
+    let mut buffer = vec![0; READ_BYTES];
     let mut reply = Vec::new();
     let mut source = Some(model);
     let mut loaded = None;
-    while next_frame(&mut socket, &mut decoder)? {
+    while next_frame(&mut socket, arena, &mut decoder, &mut buffer)? {
         allow_cpu(limits.cpu_secs)?;
         let (request, body) = wire::decode(decoder.frame().unwrap_or_default())?;
         match request {
@@ -67,7 +72,7 @@ pub fn serve(
                 answer(model.run(&tensors), &mut reply)?;
             }
         }
-        socket.write_all(&reply)?;
+        socket.write_all(wire::announce(&reply, arena, &mut [0; 4])?)?;
         decoder.clear();
     }
     Ok(())
@@ -84,14 +89,20 @@ fn answer(outputs: Result<Vec<Tensor>, Refusal>, reply: &mut Vec<u8>) -> Result<
 }
 
 /// Reads one frame; `false` if the parent has closed the socket.
-fn next_frame(socket: &mut File, decoder: &mut FrameDecoder) -> Result<bool, ServeError> {
-    let mut buffer = [0; HEADER_BYTES_MAX];
+fn next_frame(
+    socket: &mut File,
+    arena: &Arena,
+    decoder: &mut FrameDecoder,
+    buffer: &mut [u8],
+) -> Result<bool, ServeError> {
     while decoder.frame().is_none() {
-        let room = decoder.missing().clamp(1, buffer.len());
-        match socket.read(&mut buffer[..room]) {
+        match socket.read(buffer) {
             Ok(0) if decoder.is_empty() => return Ok(false),
             Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            Ok(n) => decoder.feed(&buffer[..n], FRAME_BYTES_MAX)?,
+            Ok(n) => {
+                decoder.feed(&buffer[..n], FRAME_BYTES_MAX)?;
+                decoder.fetch(arena)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }

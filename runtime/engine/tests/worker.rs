@@ -13,7 +13,7 @@ use bellwether_package::sections::{DType, Dim};
 use bellwether_runtime::{
     Death, SealedBlob, Tensor,
     limits::Limits,
-    wire::{self, FRAME_BYTES_MAX, FrameError, PortShape, Request, Response},
+    wire::{self, ARENA_BYTES, FRAME_BYTES_MAX, FrameError, PortShape, Request, Response},
     worker::Worker,
 };
 
@@ -125,6 +125,27 @@ fn a_model_runs_at_every_batch_size_and_more_than_are_kept() {
 }
 
 #[test]
+fn large_and_small_batches_take_turns() {
+    let mut worker = start(&blob("linear.onnx"), LIMITS);
+    load(&mut worker, &[readings()], &[scores(2)])
+        .unwrap()
+        .unwrap();
+    // Beyond what the socket carries, what is kept of shared memory, and back.
+    for batch in [1_u32, 20_000, 1, 1_000_000, 20_000] {
+        let rows: Vec<f32> = (0..batch).flat_map(|row| [row as f32, 2.0, 3.0]).collect();
+        let inputs = [Tensor::from_f32("readings", &[batch, 3], &rows)];
+        let outputs = run(&mut worker, &inputs, DEADLINE).unwrap().unwrap();
+        let expected: Vec<f32> = (0..batch)
+            .flat_map(|row| [row as f32 - 2.5, 15.0])
+            .collect();
+        assert!(
+            outputs == [Tensor::from_f32("scores", &[batch, 2], &expected)],
+            "{batch}"
+        );
+    }
+}
+
+#[test]
 fn the_worker_is_confined_before_it_reads_its_model() {
     let mut worker = start(&blob("linear.onnx"), LIMITS);
     load(&mut worker, &[readings()], &[scores(2)])
@@ -145,7 +166,7 @@ fn the_worker_is_confined_before_it_reads_its_model() {
     };
     assert_eq!(limit("Max core file size"), "0");
     assert_eq!(limit("Max processes"), "0");
-    assert_eq!(limit("Max file size"), "0");
+    assert_eq!(limit("Max file size"), ARENA_BYTES.to_string());
     assert_eq!(limit("Max open files"), "16");
     assert_ne!(limit("Max address space"), "unlimited");
     assert_ne!(limit("Max cpu time"), "unlimited");

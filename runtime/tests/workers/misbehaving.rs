@@ -23,6 +23,8 @@ use rustix::process::{Signal, getpid, kill_process};
 
 fn main() {
     let mut socket = File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    // The parent's first byte, which brings the memory for large frames; not of use here.
+    socket.read_exact(&mut [0]).unwrap();
     let mut command = String::new();
     std::io::stdin().read_to_string(&mut command).unwrap();
     let (when, what) = command.split_once(' ').unwrap();

@@ -92,6 +92,43 @@ fn messages_are_bounded_at_a_character_and_hold_no_control_characters() {
     assert!(message.ends_with('…'));
 }
 
+#[test]
+fn a_large_frame_goes_through_the_arena_and_a_small_one_does_not() {
+    let arena = Arena::new().unwrap();
+    let large = [tensor(&[32768], &[1.5; 32768])];
+    let small = [tensor(&[2], &[1.0, 2.0])];
+    let mut decoder = FrameDecoder::default();
+    for (sent, inline) in [(&large, false), (&small, true), (&large, false)] {
+        let tensors = heads(sent);
+        let bytes = framed(&Response::Ran { tensors }, sent);
+        let mut length = [0; 4];
+        let announced = announce(&bytes, &arena, &mut length).unwrap();
+        assert_eq!(announced.len() == bytes.len(), inline);
+        decoder.clear();
+        decoder.feed(announced, FRAME_BYTES_MAX).unwrap();
+        decoder.fetch(&arena).unwrap();
+        // Later changes are of no effect.
+        arena.write(&[0xff; 4096]).unwrap();
+        let (response, body) = decode(decoder.frame().unwrap()).unwrap();
+        let Response::Ran { tensors } = response else {
+            panic!("{response:?}");
+        };
+        assert_eq!(join(tensors, body).unwrap(), *sent);
+    }
+}
+
+#[test]
+fn a_frame_in_the_arena_is_bounded_and_followed_by_nothing() {
+    let announced = |length: u32| (length | IN_ARENA).to_le_bytes();
+    let mut decoder = FrameDecoder::default();
+    let error = decoder.feed(&announced(101), 100).unwrap_err();
+    assert!(matches!(error, FrameError::TooLong { bytes: 101, .. }));
+    let mut decoder = FrameDecoder::default();
+    decoder.feed(&announced(100), 100).unwrap();
+    assert_eq!(decoder.frame(), None, "not before it was fetched");
+    assert_eq!(decoder.feed(&[0], 100), Err(FrameError::Trailing));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic_or_keep_more_than_they_are(

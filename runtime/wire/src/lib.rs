@@ -4,19 +4,22 @@
 //! - [`Tensor`]: what applications hand over and get back.
 //! - [`message`]: requests, responses, and why a model is refused.
 //! - [`frame`]: how they become bytes. Neither side trusts the other's lengths.
+//! - [`Arena`]: memory that both share, for large frames.
 //! - [`limits`]: what a worker may use.
 //!
-//! It starts no process, opens no file and knows no inference engine: parent and engine meet here,
+//! It starts no process, opens no file by name and knows no inference engine: parent and engine meet here,
 //! and neither has to link the other.
 
+mod arena;
 pub mod frame;
 pub mod limits;
 pub mod message;
 mod tensor;
 
+pub use arena::{ARENA_BYTES, Arena};
 pub use frame::{
     FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, RANK_MAX, TENSORS_MAX, TensorHead,
-    decode, encode, heads, join,
+    announce, decode, encode, heads, join,
 };
 pub use message::{MESSAGE_BYTES_MAX, PortShape, Refusal, Request, Response, bounded_message};
 pub use tensor::{Tensor, byte_length};

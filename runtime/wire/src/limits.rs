@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn another_protocol_is_refused() {
-        let args = ["2", "1", "1"].map(String::from);
+        let args = ["1", "1", "1"].map(String::from);
         assert_eq!(
             Limits::from_args(args.into_iter()),
             Err(LimitsError::Protocol)

@@ -9,7 +9,7 @@ use bellwether_engine::{
     confine::{confine, know_processor},
     serve::serve,
 };
-use bellwether_wire::limits::Limits;
+use bellwether_wire::{Arena, limits::Limits};
 
 /// Unusable arguments, as `sysexits.h` has it.
 const USAGE: u8 = 64;
@@ -26,12 +26,17 @@ fn main() -> ExitCode {
         Ok(streams) => streams,
         Err(error) => return fail(&error, SYSTEM),
     };
+    // The parent's first word; sent before this process began.
+    let arena = match Arena::receive(&socket) {
+        Ok(arena) => arena,
+        Err(error) => return fail(&error, SYSTEM),
+    };
     know_processor();
     let confinement = match confine(limits) {
         Ok(confinement) => confinement,
         Err(error) => return fail(&error, SYSTEM),
     };
-    match serve(socket, model, limits, confinement) {
+    match serve(socket, &arena, model, limits, confinement) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, SYSTEM),
     }

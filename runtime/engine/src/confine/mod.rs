@@ -6,7 +6,7 @@
 //! | system calls | seccomp: memory, clocks, and reading and writing what is open; all else fails |
 //! | memory | `RLIMIT_AS`: the bare program's mappings plus the limit |
 //! | processor | `RLIMIT_CPU`, renewed before each run |
-//! | processes, files, core dumps | `RLIMIT_NPROC`, `RLIMIT_FSIZE` and `RLIMIT_CORE` 0, few descriptors |
+//! | processes, files, core dumps | `RLIMIT_NPROC` and `RLIMIT_CORE` 0, `RLIMIT_FSIZE` the memory shared with the parent, few descriptors |
 //! | privileges | `no_new_privs` |
 //! | the parent's death | the kernel kills it |
 //!
@@ -17,7 +17,10 @@ mod calls;
 
 use std::{fs, io};
 
-use bellwether_wire::limits::{Confinement, Limits, Lock};
+use bellwether_wire::{
+    ARENA_BYTES,
+    limits::{Confinement, Limits, Lock},
+};
 use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
     thread::set_no_new_privs,
@@ -64,7 +67,7 @@ pub fn confine(limits: Limits) -> Result<Confinement, ConfineError> {
     for (what, resource, most) in [
         ("RLIMIT_AS", Resource::As, memory),
         ("RLIMIT_CORE", Resource::Core, 0),
-        ("RLIMIT_FSIZE", Resource::Fsize, 0),
+        ("RLIMIT_FSIZE", Resource::Fsize, ARENA_BYTES),
         ("RLIMIT_NOFILE", Resource::Nofile, FILES_MAX),
         ("RLIMIT_NPROC", Resource::Nproc, 0),
     ] {
