@@ -16,7 +16,8 @@ use tract_onnx::{
 
 use crate::{
     model::prepare::{
-        quantised::{REWRITTEN, is_quantised},
+        is_rewritten,
+        quantised::is_quantised,
         refuse,
     },
     names,
@@ -219,7 +220,7 @@ fn is_known<V>(node: &NodeProto, known: &std::collections::HashMap<String, V>) -
     matches!(
         node.domain.as_str(),
         "" | "ai.onnx" | "ai.onnx.ml" | "com.microsoft"
-    ) && (known.contains_key(&node.op_type) || REWRITTEN.contains(&node.op_type.as_str()))
+    ) && (known.contains_key(&node.op_type) || is_rewritten(node))
 }
 
 fn is_external(tensor: &TensorProto) -> bool {

@@ -150,6 +150,9 @@ impl Model {
             .map_err(|error| shape_stage.refuse(&error))?;
         volume::check(&typed)?;
         operators::begin_anew(&mut typed);
+        if let Some((node, why)) = prepare::typed::fault(&typed) {
+            return Err(shape_stage.refuse_node(&node, why));
+        }
         let plan = typed
             .into_optimized()
             .and_then(IntoRunnable::into_runnable)

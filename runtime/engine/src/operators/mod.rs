@@ -3,6 +3,7 @@
 //! The same map is the allowlist: what is not in it is refused before anything is built.
 
 mod anew;
+pub(crate) mod division;
 pub(crate) mod ml;
 mod quantised;
 mod sigmoid;
@@ -17,5 +18,6 @@ pub(crate) fn onnx() -> Onnx {
     ml::register(&mut onnx);
     onnx.op_register.insert("Sigmoid", sigmoid::sigmoid);
     quantised::register(&mut onnx);
+    division::register(&mut onnx);
     onnx
 }

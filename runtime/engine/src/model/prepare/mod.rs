@@ -2,13 +2,24 @@
 //!
 //! | pass | does |
 //! |---|---|
+//! | [`names`] | tells nodes of one name apart |
+//! | [`scalars`] | takes lists of one number for a number |
+//! | [`division`] | divides where the quotient is rounded |
+//! | [`pooling`] | turns `LpPool` into averages |
 //! | [`quantised`] | turns operators on integers into the same on f32, between rounding to the grid |
-//! | [`refuse`] | refuses what the engine would compute wrongly, or panic over |
+//! | [`refuse`], [`typed`] | refuse what the engine would compute wrongly, or panic over |
 //!
 //! A pass rewrites what means the same, and never by a model's name.
 
+mod division;
+mod names;
+mod pooling;
 pub(crate) mod quantised;
 pub(crate) mod refuse;
+mod scalars;
+pub(crate) mod typed;
+
+use std::collections::BTreeSet;
 
 use bellwether_wire::Refusal;
 use tract_onnx::pb::{
@@ -21,8 +32,21 @@ use crate::inspect::malformed;
 pub(crate) fn prepare(proto: &mut ModelProto) -> Result<(), Refusal> {
     let graph = proto.graph.as_mut();
     let graph = graph.ok_or_else(|| malformed("it holds no graph"))?;
-    each_graph(graph, &mut quantised::rewrite);
+    let mut taken = BTreeSet::new();
+    each_graph(graph, &mut |graph| {
+        names::make_unique(graph, &mut taken);
+        division::make_exact(graph);
+        scalars::unwrap(graph);
+        pooling::rewrite(graph);
+        quantised::rewrite(graph);
+    });
     Ok(())
+}
+
+/// Whether a pass takes the node away, so that the engine need not know its operator.
+pub(crate) fn is_rewritten(node: &NodeProto) -> bool {
+    let operator = node.op_type.as_str();
+    operator == pooling::LP_POOL || quantised::REWRITTEN.contains(&operator)
 }
 
 /// Applies a pass to a graph and to all graphs inside it. Their depth was bounded when the model
@@ -56,6 +80,17 @@ fn int_attribute(name: &str, value: i64) -> AttributeProto {
         i: value,
         ..AttributeProto::default()
     }
+}
+
+fn float_constant(name: String, value: f32, output: &str) -> NodeProto {
+    let mut made = node(name, "Constant", &[], output);
+    made.attribute = vec![AttributeProto {
+        name: "value_float".to_owned(),
+        r#type: AttributeType::Float as i32,
+        f: value,
+        ..AttributeProto::default()
+    }];
+    made
 }
 
 fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {

@@ -8,15 +8,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType, tensor_proto::DataType,
+    GraphProto, NodeProto, tensor_proto::DataType,
 };
 
-use super::{attribute, int_attribute, node};
+use super::{attribute, float_constant, int_attribute, node};
 use crate::inspect;
 
 /// Operators that this pass takes away, and the engine need not know.
 /// <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>
-pub(crate) const REWRITTEN: [&str; 11] = [
+pub(super) const REWRITTEN: [&str; 11] = [
     "QGemm",
     "QLinearAdd",
     "QLinearAveragePool",
@@ -271,14 +271,7 @@ impl Rewriter {
             return Some(scaled);
         }
         let (constant, product) = (tensor("alpha"), tensor("product"));
-        let mut made = node(name("alpha"), "Constant", &[], &constant);
-        made.attribute = vec![AttributeProto {
-            name: "value_float".to_owned(),
-            r#type: AttributeType::Float as i32,
-            f: alpha,
-            ..AttributeProto::default()
-        }];
-        self.nodes.push(made);
+        self.nodes.push(float_constant(name("alpha"), alpha, &constant));
         self.nodes.push(node(
             name("product"),
             "Mul",

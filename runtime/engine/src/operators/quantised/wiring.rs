@@ -4,12 +4,12 @@ use tract_onnx::{
     pb::NodeProto,
     tract_core::ops::{
         cast::cast,
-        math::{add, div, max, min, mul, round_half_to_even, sub},
+        math::{add, max, min, mul, round_half_to_even, sub},
     },
     tract_hir::internal::*,
 };
 
-use super::grid::bounds;
+use super::{super::division::Division, grid::bounds};
 
 /// How scales lie along the tensor they scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,7 +115,7 @@ pub(super) fn wire_quantise(
     let name = |part: &str| format!("{prefix}.{part}");
     let rank = model.outlet_fact(inputs[0])?.rank();
     let bound = |value: f32| tensor0(value).broadcast_into_rank(rank);
-    let steps = model.wire_node(name("steps"), div(), &wires[..2])?;
+    let steps = model.wire_node(name("steps"), Division, &wires[..2])?;
     let mut y = model.wire_node(name("round"), round_half_to_even(), &steps)?;
     if let Some(zero) = wires.get(2) {
         y = model.wire_node(name("add"), add(), &[y[0], *zero])?;
