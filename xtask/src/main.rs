@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a command's output is what it is for")]
 
 mod ci;
+mod conformance;
 mod demo;
 mod fuzz;
 mod licences;
@@ -45,6 +46,12 @@ enum Task {
         #[arg(long, default_value_t = fuzz::SECONDS_CI)]
         seconds: u32,
     },
+    /// Runs the ONNX backend's node tests through our loader, and writes docs/onnx-operators.md
+    Conformance {
+        /// The folder `onnx/backend/test/data/node`, where pip cannot fetch it
+        #[arg(long)]
+        folder: Option<std::path::PathBuf>,
+    },
     /// Makes the Shuttle example: packs and approves the committed models, or trains them first
     Shuttle(demo::example::Options),
 }
@@ -56,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Licences => licences::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Conformance { folder } => conformance::run(folder.as_deref()),
         Task::Shuttle(options) => demo::example::run(&options),
     }
 }

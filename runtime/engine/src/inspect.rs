@@ -15,11 +15,7 @@ use tract_onnx::{
 };
 
 use crate::{
-    model::prepare::{
-        is_rewritten,
-        quantised::is_quantised,
-        refuse,
-    },
+    model::prepare::{is_rewritten, quantised::is_quantised, refuse},
     names,
     operators::{self, ml::ZipMap},
     survey::survey,

@@ -66,6 +66,10 @@ impl Model {
         check_inputs(&inputs, &declared_inputs)?;
         select_outputs(&mut proto, &outputs, &declared_outputs)?;
         let nodes = node_names(&proto);
+        let is_empty = |port: &PortShape| port.shape.contains(&Dim::Fixed(0));
+        if inputs.iter().any(is_empty) {
+            prepare::refuse::check_empty(&proto)?;
+        }
         prepare::prepare(&mut proto)?;
         let stage = Stage {
             nodes: &nodes,
@@ -150,9 +154,6 @@ impl Model {
             .map_err(|error| shape_stage.refuse(&error))?;
         volume::check(&typed)?;
         operators::begin_anew(&mut typed);
-        if let Some((node, why)) = prepare::typed::fault(&typed) {
-            return Err(shape_stage.refuse_node(&node, why));
-        }
         let plan = typed
             .into_optimized()
             .and_then(IntoRunnable::into_runnable)

@@ -18,25 +18,16 @@ impl Stage<'_> {
     pub(super) fn refuse(&self, error: &TractError) -> Refusal {
         // The engine tells the node only in words, in one of the error's layers.
         let text = format!("{error:#}");
-        self.refuse_text(&text, &text)
-    }
-
-    /// Refuses a node of the engine's graph.
-    pub(super) fn refuse_node(&self, node: &str, why: &str) -> Refusal {
-        self.refuse_text(node, why)
-    }
-
-    fn refuse_text(&self, text: &str, message: &str) -> Refusal {
         let named = self
             .nodes
             .iter()
-            .filter(|(name, _)| !name.is_empty() && mentions(text, name))
+            .filter(|(name, _)| !name.is_empty() && mentions(&text, name))
             .max_by_key(|(name, _)| name.len());
         Refusal::Unsupported {
             node: named.map(|(name, _)| name.clone()),
             operator: named.map(|(_, operator)| operator.clone()),
             stage: self.name.to_owned(),
-            message: bounded_message(message),
+            message: bounded_message(&text),
         }
     }
 }

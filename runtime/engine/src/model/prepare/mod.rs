@@ -7,7 +7,7 @@
 //! | [`division`] | divides where the quotient is rounded |
 //! | [`pooling`] | turns `LpPool` into averages |
 //! | [`quantised`] | turns operators on integers into the same on f32, between rounding to the grid |
-//! | [`refuse`], [`typed`] | refuse what the engine would compute wrongly, or panic over |
+//! | [`refuse`] | refuses what the engine would compute wrongly, or panic over |
 //!
 //! A pass rewrites what means the same, and never by a model's name.
 
@@ -17,7 +17,6 @@ mod pooling;
 pub(crate) mod quantised;
 pub(crate) mod refuse;
 mod scalars;
-pub(crate) mod typed;
 
 use std::collections::BTreeSet;
 

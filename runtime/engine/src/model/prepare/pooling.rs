@@ -37,7 +37,12 @@ fn averages(of: &NodeProto) -> Vec<NodeProto> {
     let made = |operator: &str, part: &str, inputs: &[&str], output: &str| {
         node(name(part), operator, inputs, output)
     };
-    let (size, power, mean, sum) = (tensor("size"), tensor("power"), tensor("mean"), tensor("sum"));
+    let (size, power, mean, sum) = (
+        tensor("size"),
+        tensor("power"),
+        tensor("mean"),
+        tensor("sum"),
+    );
     let (p_name, root, count) = (tensor("p"), tensor("root"), tensor("count"));
     let mut pool = made("AveragePool", "mean", &[&power], &mean);
     pool.attribute = kept(of);
@@ -56,7 +61,10 @@ fn averages(of: &NodeProto) -> Vec<NodeProto> {
 }
 
 fn kept(of: &NodeProto) -> Vec<AttributeProto> {
-    let own = of.attribute.iter().filter(|attribute| attribute.name != "p");
+    let own = of
+        .attribute
+        .iter()
+        .filter(|attribute| attribute.name != "p");
     own.cloned()
         .chain([int_attribute("count_include_pad", 1)])
         .collect()

@@ -7,9 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tract_onnx::pb::{
-    GraphProto, NodeProto, tensor_proto::DataType,
-};
+use tract_onnx::pb::{GraphProto, NodeProto, tensor_proto::DataType};
 
 use super::{attribute, float_constant, int_attribute, node};
 use crate::inspect;
@@ -271,7 +269,8 @@ impl Rewriter {
             return Some(scaled);
         }
         let (constant, product) = (tensor("alpha"), tensor("product"));
-        self.nodes.push(float_constant(name("alpha"), alpha, &constant));
+        self.nodes
+            .push(float_constant(name("alpha"), alpha, &constant));
         self.nodes.push(node(
             name("product"),
             "Mul",

@@ -4,7 +4,7 @@
 //! goes when the engine learns it.
 
 use bellwether_wire::{Refusal, bounded_message};
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::{ModelProto, NodeProto};
 
 use super::attribute;
 use crate::inspect;
@@ -34,14 +34,24 @@ pub(crate) fn check(node: &NodeProto) -> Result<(), Refusal> {
     let rule = RULES
         .iter()
         .find(|rule| rule.operator == node.op_type && (rule.when)(node));
-    match rule {
-        Some(rule) => Err(Refusal::Unsupported {
-            node: Some(inspect::node_name(node)),
-            operator: Some(inspect::operator(node)),
-            stage: "load".to_owned(),
-            message: bounded_message(rule.advice),
-        }),
-        None => Ok(()),
+    rule.map_or(Ok(()), |rule| Err(refusal(node, rule.advice)))
+}
+
+/// Refuses what is wrong only over tensors of no elements, which a contract asks for here: for the
+/// greatest of no numbers the engine has the type's own least, and ONNX has infinity.
+pub(crate) fn check_empty(proto: &ModelProto) -> Result<(), Refusal> {
+    let mut nodes = proto.graph.iter().flat_map(|graph| &graph.node);
+    let extreme = nodes.find(|node| matches!(node.op_type.as_str(), "ReduceMax" | "ReduceMin"));
+    let advice = "the greatest or least of no numbers; give each input at least one element";
+    extreme.map_or(Ok(()), |node| Err(refusal(node, advice)))
+}
+
+fn refusal(node: &NodeProto, advice: &str) -> Refusal {
+    Refusal::Unsupported {
+        node: Some(inspect::node_name(node)),
+        operator: Some(inspect::operator(node)),
+        stage: "load".to_owned(),
+        message: bounded_message(advice),
     }
 }
 

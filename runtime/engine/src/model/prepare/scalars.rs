@@ -44,7 +44,10 @@ fn unwrap_input(
     if input.is_empty() || numbers.contains(input.as_str()) {
         return;
     }
-    let (number, shape) = (format!("{output}#number-{at}"), format!("{output}#shape-{at}"));
+    let (number, shape) = (
+        format!("{output}#number-{at}"),
+        format!("{output}#shape-{at}"),
+    );
     let mut made = node(format!("{node_name}#shape-{at}"), "Constant", &[], &shape);
     made.attribute = vec![empty_list()];
     nodes.push(made);
