@@ -98,6 +98,7 @@ fn write_seeds(root: &Path, target: &str, seeds: &Path) -> anyhow::Result<()> {
     let vectors = match target {
         "documents" | "package_read" => "package/tests/vectors",
         "messages" => "protocol/tests/vectors",
+        "survey" => return copy_models(root, seeds),
         _ => return Ok(()),
     };
     for entry in std::fs::read_dir(root.join(vectors))? {
@@ -117,6 +118,23 @@ fn write_seeds(root: &Path, target: &str, seeds: &Path) -> anyhow::Result<()> {
             .collect();
         let name = file.file_stem().context("a vector has a name")?;
         std::fs::write(seeds.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Copies the small models, honest and hostile: the fuzzer needs a graph to begin with, and gets
+/// nowhere with the megabytes of a real one.
+fn copy_models(root: &Path, seeds: &Path) -> anyhow::Result<()> {
+    const SEED_BYTES_MAX: u64 = 16 * 1024;
+    for folder in ["tests/fixtures/models", "tests/fixtures/hostile"] {
+        for entry in std::fs::read_dir(root.join(folder))? {
+            let entry = entry?;
+            let file = entry.path();
+            let is_model = file.extension().is_some_and(|kind| kind == "onnx");
+            if is_model && entry.metadata()?.len() <= SEED_BYTES_MAX {
+                std::fs::copy(&file, seeds.join(entry.file_name()))?;
+            }
+        }
     }
     Ok(())
 }
