@@ -109,45 +109,22 @@ impl Keys {
 
 impl Values {
     fn of(attributes: Attributes<'_>) -> Result<Self> {
-        let default = |is_int: bool| -> Result<Option<f64>> {
-            if !attributes.has("default_tensor") {
-                return Ok(None);
-            }
-            let found = if is_int {
-                attributes
-                    .int_tensor("default_tensor")?
-                    .map(|v| v.first().map(|v| *v as f64))
-            } else {
-                attributes
-                    .tensor("default_tensor")?
-                    .map(|v| v.first().copied())
-            };
-            Ok(found.flatten())
-        };
         if let Some(values) = attributes.ints("values_int64s")? {
-            let other = default(true)?.map(|v| v as i64);
-            let other = other.or(attributes.int("default_int64")?).unwrap_or(-1);
-            return Ok(Self::Ints(values.to_vec(), other));
+            return Ok(Self::Ints(values.to_vec(), int_default(attributes)?));
         }
         if let Some(values) = attributes.floats("values_floats")? {
-            let other = default(false)?;
-            let named = attributes.float("default_float")?.map(f64::from);
             let values = values.iter().map(|v| f64::from(*v)).collect();
-            let other = other.or(named).unwrap_or(-0.0);
+            let other = float_default(attributes)?;
             return Ok(Self::Floats(DatumType::F32, values, other));
         }
         match tensor_type(attributes, "values_tensor")? {
             DatumType::I64 => {
                 let values = attributes.int_tensor("values_tensor")?.unwrap_or_default();
-                let other = default(true)?.map(|v| v as i64);
-                let other = other.or(attributes.int("default_int64")?).unwrap_or(-1);
-                Ok(Self::Ints(values, other))
+                Ok(Self::Ints(values, int_default(attributes)?))
             }
             dtype => {
                 let values = attributes.tensor("values_tensor")?.unwrap_or_default();
-                let named = attributes.float("default_float")?.map(f64::from);
-                let other = default(false)?.or(named).unwrap_or(-0.0);
-                Ok(Self::Floats(dtype, values, other))
+                Ok(Self::Floats(dtype, values, float_default(attributes)?))
             }
         }
     }
@@ -180,6 +157,20 @@ impl Values {
             }
         }
     }
+}
+
+/// What stands for an unknown key, as version 4 or as version 2 gives it.
+fn int_default(attributes: Attributes<'_>) -> Result<i64> {
+    let tensor = attributes.int_tensor("default_tensor")?.unwrap_or_default();
+    let named = attributes.int("default_int64")?;
+    Ok(tensor.first().copied().or(named).unwrap_or(-1))
+}
+
+/// The same of values that are floats.
+fn float_default(attributes: Attributes<'_>) -> Result<f64> {
+    let tensor = attributes.tensor("default_tensor")?.unwrap_or_default();
+    let named = attributes.float("default_float")?.map(f64::from);
+    Ok(tensor.first().copied().or(named).unwrap_or(-0.0))
 }
 
 /// The type of a tensor attribute of numbers.

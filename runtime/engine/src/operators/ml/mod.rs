@@ -61,3 +61,6 @@ pub(super) fn register(onnx: &mut Onnx) {
 fn extractor(_: &NodeProto) -> attributes::Result<gather::ArrayFeatureExtractor> {
     Ok(gather::ArrayFeatureExtractor)
 }
+
+#[cfg(test)]
+mod tests;
