@@ -20,6 +20,12 @@ pub(crate) struct Config {
     pub(crate) inputs: Vec<Port>,
     /// One table for each output of the model.
     pub(crate) outputs: Vec<Port>,
+    /// Outputs of the model that are fed back as inputs of the next run.
+    #[serde(default)]
+    pub(crate) states: Vec<State>,
+    /// Inputs of the model that are always the same.
+    #[serde(default)]
+    pub(crate) constants: Vec<Constant>,
     /// From raw readings to what the model is fed, in order.
     #[serde(default)]
     pub(crate) steps: Vec<Step>,
@@ -74,6 +80,28 @@ pub(crate) struct Port {
     pub(crate) export: bool,
     /// Where the model leaves a dimension open: its size, outermost first, 0 for the batch.
     pub(crate) shape: Option<Vec<u32>>,
+}
+
+/// What one run leaves for the next.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    /// The model's input that takes it.
+    pub(crate) input: String,
+    /// The model's output that gives it.
+    pub(crate) output: String,
+    /// Where the model leaves a dimension open: its size, outermost first, 0 for the batch.
+    pub(crate) shape: Option<Vec<u32>>,
+}
+
+/// An input that is always the same.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Constant {
+    /// The model's own name for it.
+    pub(crate) name: String,
+    /// A number, a truth value, or arrays of them.
+    pub(crate) value: toml::Value,
 }
 
 impl Port {

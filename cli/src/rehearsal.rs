@@ -10,7 +10,7 @@ use bellwether_package::sections::{Contract, Dim, Port};
 use bellwether_runtime::limits::Limits;
 use bellwether_runtime::wire::{self, FrameError, PortShape, Refusal, Request, Response};
 use bellwether_runtime::worker::Worker;
-use bellwether_runtime::{SealedBlob, Tensor, find_worker};
+use bellwether_runtime::{SealedBlob, Tensor, find_worker, model_ports};
 
 use crate::failure::{Failure, Result, Who};
 
@@ -31,6 +31,8 @@ pub(crate) struct Rehearsal {
     inputs: Vec<Fed>,
     batch_axes: Vec<Option<usize>>,
     outputs: Vec<PortShape>,
+    /// True if the model's states begin at zero with the next run.
+    fresh: bool,
     request: Vec<u8>,
     memory_bytes_peak: u64,
 }
@@ -57,19 +59,22 @@ impl Rehearsal {
                 .because(error)
         })?;
         let batch_axis = |port: &Port| port.shape.iter().position(|dim| *dim == Dim::Batch);
+        let ports = model_ports(contract);
         let mut rehearsal = Self {
             worker,
             inputs: fed(contract),
             batch_axes: contract.inputs.iter().map(batch_axis).collect(),
-            outputs: contract.outputs.iter().map(shape).collect(),
+            outputs: ports.outputs.clone(),
+            fresh: true,
             request: Vec::new(),
             memory_bytes_peak: 0,
         };
-        let load = Request::Load {
-            inputs: contract.inputs.iter().map(shape).collect(),
-            outputs: rehearsal.outputs.clone(),
-        };
-        wire::encode(&load, &[], &mut rehearsal.request).map_err(too_large)?;
+        wire::encode(
+            &Request::load(&ports),
+            &ports.constants,
+            &mut rehearsal.request,
+        )
+        .map_err(too_large)?;
         let refusal = rehearsal
             .worker
             .exchange(
@@ -90,6 +95,11 @@ impl Rehearsal {
         }
     }
 
+    /// Lets the model's states begin at zero with the next run.
+    pub(crate) fn begin_anew(&mut self) {
+        self.fresh = true;
+    }
+
     /// Runs raw inputs, in the contract's order, through the steps and the model.
     ///
     /// # Errors
@@ -100,6 +110,7 @@ impl Rehearsal {
             tensors.push(input.stepped(tensor)?);
         }
         let run = Request::Run {
+            fresh: std::mem::replace(&mut self.fresh, false),
             tensors: wire::heads(&tensors),
         };
         wire::encode(&run, &tensors, &mut self.request).map_err(too_large)?;
@@ -233,14 +244,6 @@ fn fed(contract: &Contract) -> Vec<Fed> {
         first += width;
     }
     inputs
-}
-
-fn shape(port: &Port) -> PortShape {
-    PortShape {
-        name: port.name.clone(),
-        dtype: port.dtype,
-        shape: port.shape.clone(),
-    }
 }
 
 fn refused(refusal: Refusal) -> Failure {

@@ -22,11 +22,17 @@ mod fit;
 pub use fit::FitError;
 
 /// Format version of every section.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 /// Most inputs, and most outputs, of a model.
 pub const PORTS_MAX: usize = 32;
 /// Most dimensions of a tensor.
 pub const DIMS_MAX: usize = 8;
+/// Most pairs of a state's input and output.
+pub const STATES_MAX: usize = 32;
+/// Most inputs whose value the contract gives.
+pub const CONSTANTS_MAX: usize = 16;
+/// Longest such value in bytes: sampling rates, flags and thresholds, not weights.
+pub const CONSTANT_BYTES_MAX: usize = 4096;
 /// Most fields over all inputs, and over all outputs.
 pub const FIELDS_MAX: usize = 1024;
 /// Most codes of a categorical field; as many as a baseline has bins.
@@ -168,6 +174,41 @@ pub struct Port {
     pub fields: Vec<Field>,
 }
 
+/// What a run leaves for the next: an output that is fed back as an input. It is zero at first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The input's name in the model.
+    #[serde(deserialize_with = "bounded::text::<_, PORT_NAME_BYTES_MAX>")]
+    pub input: String,
+    /// The output's name in the model.
+    #[serde(deserialize_with = "bounded::text::<_, PORT_NAME_BYTES_MAX>")]
+    pub output: String,
+    /// Type of the elements of both.
+    pub dtype: DType,
+    /// The shape of both.
+    #[serde(deserialize_with = "bounded::list::<_, _, DIMS_MAX>")]
+    pub shape: Vec<Dim>,
+}
+
+/// An input of the model that is always the same: nobody feeds it, the engine folds it in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constant {
+    /// The input's name in the model.
+    #[serde(deserialize_with = "bounded::text::<_, PORT_NAME_BYTES_MAX>")]
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: DType,
+    /// Its shape; empty for a single number.
+    #[serde(deserialize_with = "bounded::list::<_, _, DIMS_MAX>")]
+    pub shape: Vec<u32>,
+    /// Its elements, little-endian, the last axis fastest.
+    #[serde(
+        deserialize_with = "bounded::bytes::<_, CONSTANT_BYTES_MAX>",
+        serialize_with = "bounded::write_bytes"
+    )]
+    pub bytes: Vec<u8>,
+}
+
 /// What goes in, what comes out, and the steps from sensor to tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contract {
@@ -180,6 +221,12 @@ pub struct Contract {
     /// Feature steps; a step's channel is the place of its field among all input fields.
     #[serde(deserialize_with = "bounded::list::<_, _, STEPS_MAX>")]
     pub steps: Vec<Step>,
+    /// What one run leaves for the next; neither fed by an application nor seen by it.
+    #[serde(deserialize_with = "bounded::list::<_, _, STATES_MAX>")]
+    pub states: Vec<State>,
+    /// Inputs of the model that are always the same.
+    #[serde(deserialize_with = "bounded::list::<_, _, CONSTANTS_MAX>")]
+    pub constants: Vec<Constant>,
 }
 
 /// What the training data looked like: one entry for each field of the contract, in its order,

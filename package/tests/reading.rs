@@ -12,7 +12,9 @@ use bellwether_package::digest::{CHUNK_BYTES, ChunkRoot, sha256};
 use bellwether_package::document::{self, DocumentError};
 use bellwether_package::manifest::{MANIFEST_BYTES_MAX, SectionEntry};
 use bellwether_package::read::{BlobSink, MAGIC, NoBlobs, ReadError, read, read_header};
-use bellwether_package::sections::{Budget, Contract, FitError, OnnxInfo};
+use bellwether_package::sections::{
+    self, Budget, Constant, Contract, DType, Dim, FitError, OnnxInfo, State,
+};
 use bellwether_package::std_io::{self, BlobWriter, StdReadError};
 use bellwether_package::write::{Draft, OnnxDraft, WriteError, chunk_digests, replace_approvals};
 use bellwether_package::{Header, IntactPackage, Manifest, SectionKind};
@@ -351,10 +353,38 @@ fn golden_cases_that_do_not_fit_their_contract_are_refused() {
     }
 }
 
+fn state(input: &str, output: &str) -> State {
+    State {
+        input: input.to_owned(),
+        output: output.to_owned(),
+        dtype: DType::F32,
+        shape: vec![Dim::Fixed(1)],
+    }
+}
+
+/// One f32 of so many bytes.
+fn constant(name: &str, bytes: usize) -> Constant {
+    Constant {
+        name: name.to_owned(),
+        dtype: DType::F32,
+        shape: vec![],
+        bytes: vec![0; bytes],
+    }
+}
+
+#[test]
+fn states_and_constants_come_back_as_they_went() {
+    let mut contract = draft().contract;
+    contract.states.push(state("h", "h_next"));
+    contract.constants.push(constant("rate", 4));
+    let bytes = contract.encode().unwrap();
+    assert_eq!(Contract::decode(&bytes).unwrap(), contract);
+}
+
 #[test]
 fn contracts_that_contradict_themselves_are_refused() {
     use bellwether_features::Step;
-    let changes: [fn(&mut Contract); 9] = [
+    let changes: [fn(&mut Contract); 13] = [
         |contract| contract.inputs.clear(),
         |contract| contract.outputs.clear(),
         |contract| drop(contract.inputs[0].fields.pop()),
@@ -370,12 +400,16 @@ fn contracts_that_contradict_themselves_are_refused() {
             })
         },
         |contract| contract.inputs[0].fields[0].source = "\x1b[2J".into(),
+        |contract| contract.states.push(state("readings", "h")),
+        |contract| contract.states.push(state("h", "score")),
+        |contract| contract.constants.push(constant("h", 1)),
+        |contract| contract.constants.push(constant("readings", 4)),
     ];
     for (place, change) in changes.into_iter().enumerate() {
         let mut contract = draft().contract;
         change(&mut contract);
         assert!(contract.encode().is_err(), "change {place} is written");
-        let bytes = document::to_vec(1, &contract, 1 << 16).unwrap();
+        let bytes = document::to_vec(sections::FORMAT_VERSION, &contract, 1 << 16).unwrap();
         let refused = refusal(&replaced(SectionKind::Contract, bytes));
         let kind = SectionKind::Contract;
         assert!(

@@ -141,6 +141,17 @@ pub enum InputError {
         /// What differs.
         message: String,
     },
+    /// Another number of rows than the states of the last run belong to.
+    #[error(
+        "{found} rows, and the model's state is that of {expected}; begin a new stream to change \
+         the number of rows"
+    )]
+    Stream {
+        /// Rows that came.
+        found: u32,
+        /// Rows of the runs before.
+        expected: u32,
+    },
     /// A value that its field does not allow.
     #[error("input `{port}`, field `{field}`, row {row}: {value} is refused ({fault})")]
     Value {

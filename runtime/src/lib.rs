@@ -37,7 +37,7 @@ pub use blob::{BlobSealer, SealedBlob};
 pub use error::{InputError, OpenError, OutputError, RunError};
 pub use latency::LatencyHistogram;
 pub use options::Options;
-pub use ports::{BATCH_MAX, Fault};
+pub use ports::{BATCH_MAX, Fault, model_ports};
 pub use prove::{Mismatch, Proof, ProveError, Shortfall, prove, prove_intact};
 pub use session::{AlsoCountError, Run, Session};
 pub use window::Window;

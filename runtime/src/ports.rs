@@ -1,11 +1,13 @@
 //! A contract's ports, as this crate checks and feeds them.
 
 use bellwether_features::{FillRule, Step, apply_row};
-use bellwether_package::sections::{Contract, DType, Dim, Field, FieldKind, MissingRule, Port};
+use bellwether_package::sections::{
+    Constant, Contract, DType, Dim, Field, FieldKind, MissingRule, Port, State,
+};
 
 use crate::{
     error::{InputError, OpenError, OutputError, RunError},
-    wire::{HEADER_BYTES_MAX, PortShape, Tensor},
+    wire::{HEADER_BYTES_MAX, ModelPorts, PortShape, StateShape, Tensor},
 };
 
 /// Rows in one run at most. More are run as several, so that a deadline stays meaningful.
@@ -16,6 +18,7 @@ pub const BATCH_MAX: u32 = 4096;
 pub(crate) struct Ports {
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) outputs: Vec<Port>,
+    pub(crate) model: ModelPorts,
 }
 
 /// One input, and the steps that its rows take.
@@ -37,7 +40,13 @@ impl Ports {
         Ok(Self {
             inputs,
             outputs: contract.outputs.clone(),
+            model: model_ports(contract),
         })
+    }
+
+    /// True if one run leaves something for the next.
+    pub(crate) fn has_states(&self) -> bool {
+        !self.model.states.is_empty()
     }
 
     /// Puts tensors into the contract's order and checks name, type, shape and batch. The batch
@@ -110,17 +119,44 @@ impl Ports {
         });
         tensors.fold(HEADER_BYTES_MAX, usize::saturating_add)
     }
+}
 
-    pub(crate) fn load_request(&self) -> crate::wire::Request {
-        let shape = |port: &Port| PortShape {
-            name: port.name.to_string(),
-            dtype: port.dtype,
-            shape: port.shape.to_vec(),
-        };
-        crate::wire::Request::Load {
-            inputs: self.inputs.iter().map(|input| shape(&input.port)).collect(),
-            outputs: self.outputs.iter().map(shape).collect(),
-        }
+/// What the engine is to make a model of this contract ready for: also for models that are no
+/// package yet.
+pub fn model_ports(contract: &Contract) -> ModelPorts {
+    ModelPorts {
+        inputs: contract.inputs.iter().map(port_shape).collect(),
+        outputs: contract.outputs.iter().map(port_shape).collect(),
+        states: contract.states.iter().map(state_shape).collect(),
+        constants: contract.constants.iter().map(constant).collect(),
+    }
+}
+
+fn port_shape(port: &Port) -> PortShape {
+    PortShape {
+        name: port.name.clone(),
+        dtype: port.dtype,
+        shape: port.shape.clone(),
+    }
+}
+
+fn state_shape(state: &State) -> StateShape {
+    StateShape {
+        input: PortShape {
+            name: state.input.clone(),
+            dtype: state.dtype,
+            shape: state.shape.clone(),
+        },
+        output: state.output.clone(),
+    }
+}
+
+fn constant(constant: &Constant) -> Tensor {
+    Tensor {
+        name: constant.name.clone(),
+        dtype: constant.dtype,
+        shape: constant.shape.clone(),
+        bytes: constant.bytes.clone(),
     }
 }
 

@@ -217,6 +217,8 @@ fn compare_case(
         .order(&inputs)
         .map_err(|error| failed(RunError::Input(error)))?;
     let fed = feed(ports, &ordered).map_err(failed)?;
+    // Each case stands for itself.
+    runner.begin_anew();
     let answer = runner.run(&fed, batch).map_err(failed)?;
     proof.outputs_nonfinite += nonfinite(&answer.outputs);
     for got in &answer.outputs {
@@ -273,6 +275,7 @@ fn time(runner: &mut Runner, fed: &[(Vec<Tensor>, u32)]) -> Result<LatencyHistog
         if spent >= TIMED_FOR {
             break;
         }
+        runner.begin_anew();
         let answer = runner
             .run(tensors, *batch)
             .map_err(|source| ProveError::Run { case, source })?;

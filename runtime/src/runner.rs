@@ -29,12 +29,16 @@ pub(crate) struct Runner {
     memory_bytes_peak: u64,
     runs: u64,
     deaths: u64,
+    /// The rows that the worker's states belong to; `None` while they are zero.
+    stream: Option<u32>,
 }
 
 /// One answer of the model.
 pub(crate) struct Answer {
     pub(crate) outputs: Vec<Tensor>,
     pub(crate) latency: Duration,
+    /// True if the model's states were zero before it.
+    pub(crate) fresh: bool,
 }
 
 enum Reply {
@@ -59,6 +63,7 @@ impl Runner {
             memory_bytes_peak: 0,
             runs: 0,
             deaths: 0,
+            stream: None,
         };
         runner.worker = Some(runner.start()?);
         Ok(runner)
@@ -68,10 +73,22 @@ impl Runner {
         &self.ports
     }
 
+    /// Lets the next run begin with states of zero.
+    pub(crate) fn begin_anew(&mut self) {
+        self.stream = None;
+    }
+
+    /// The rows that the states belong to, which the next run must have too.
+    pub(crate) fn stream(&self) -> Option<u32> {
+        self.stream
+    }
+
     /// Runs tensors that are in the contract's order and were checked.
     pub(crate) fn run(&mut self, tensors: &[Tensor], batch: u32) -> Result<Answer, RunError> {
         let mut worker = self.ready()?;
+        let fresh = self.stream.is_none();
         let header = Request::Run {
+            fresh,
             tensors: wire::heads(tensors),
         };
         if let Err(error) = wire::encode(&header, tensors, &mut self.request) {
@@ -101,7 +118,12 @@ impl Runner {
                     .check_outputs(&outputs, batch)
                     .map_err(RunError::Output)?;
                 self.backoff.succeeded();
-                Ok(Answer { outputs, latency })
+                self.stream = self.ports.has_states().then_some(batch);
+                Ok(Answer {
+                    outputs,
+                    latency,
+                    fresh,
+                })
             }
         }
     }
@@ -145,7 +167,8 @@ impl Runner {
             cpu_secs: self.options.cpu_secs(),
         };
         let mut worker = Worker::start(&self.options.worker, &self.blob, limits)?;
-        wire::encode(&self.ports.load_request(), &[], &mut self.request)
+        let model = &self.ports.model;
+        wire::encode(&Request::load(model), &model.constants, &mut self.request)
             .map_err(OpenError::Frame)?;
         let loaded = worker.exchange(
             &self.request,
@@ -170,6 +193,7 @@ impl Runner {
 
     fn died(&mut self, death: &Death) {
         self.deaths += 1;
+        self.stream = None;
         self.backoff.died(Instant::now());
         tracing::warn!(kind = death.kind(), %death, "worker died");
     }

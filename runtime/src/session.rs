@@ -39,6 +39,9 @@ pub struct Run {
     pub latency: Duration,
     /// Output elements that are NaN or infinite: never an answer to act on.
     pub outputs_nonfinite: u64,
+    /// True if the contract's states were zero before this run: the first one, the first after
+    /// [`Session::begin_anew`], and the first of a worker that replaced another.
+    pub fresh: bool,
 }
 
 impl Session {
@@ -82,6 +85,12 @@ impl Session {
             Err(_) => self.window.failed += 1,
         }
         result
+    }
+
+    /// Forgets what earlier runs left: the contract's states are zero at the next run, which may
+    /// have another number of rows. For a new stream of readings. Without states it does nothing.
+    pub fn begin_anew(&mut self) {
+        self.runner.begin_anew();
     }
 
     /// The counts since the last [`Session::take_window`].
@@ -129,6 +138,10 @@ impl Session {
     fn checked_run(&mut self, inputs: &[Tensor]) -> Result<Run, RunError> {
         let ports = self.runner.ports();
         let (ordered, batch) = ports.order(inputs).map_err(RunError::Input)?;
+        if let Some(expected) = self.runner.stream().filter(|rows| *rows != batch) {
+            let found = batch;
+            return Err(RunError::Input(InputError::Stream { found, expected }));
+        }
         if self.statistics {
             self.count_inputs(&ordered);
         }
@@ -142,6 +155,7 @@ impl Session {
             outputs_nonfinite: window::nonfinite(&answer.outputs),
             outputs: answer.outputs,
             latency: answer.latency,
+            fresh: answer.fresh,
         })
     }
 

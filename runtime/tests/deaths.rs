@@ -42,7 +42,15 @@ fn run(worker: &mut Worker, deadline: Duration) -> Result<(), Death> {
     let inputs = [Tensor::from_f32("x", &[1], &[1.0])];
     let tensors = wire::heads(&inputs);
     let mut request = Vec::new();
-    wire::encode(&Request::Run { tensors }, &inputs, &mut request).unwrap();
+    wire::encode(
+        &Request::Run {
+            fresh: false,
+            tensors,
+        },
+        &inputs,
+        &mut request,
+    )
+    .unwrap();
     worker.exchange(&request, 4096, deadline, |frame| {
         match wire::decode(frame)? {
             (Response::Ran { .. }, []) => Ok(()),

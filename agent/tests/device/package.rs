@@ -65,6 +65,8 @@ impl Package {
                 inputs: vec![port("readings", &[("flow", true), ("position", false)])],
                 outputs: vec![port("scores", &[("low", true), ("high", true)])],
                 steps: Vec::new(),
+                states: Vec::new(),
+                constants: Vec::new(),
             },
             baseline: Baseline {
                 inputs: vec![counted("flow"), counted("position")],

@@ -41,6 +41,12 @@ pub(crate) fn lines(old: &IntactPackage, new: &IntactPackage) -> Vec<String> {
     ] {
         ports(side, before, after, &mut found);
     }
+    if old.contract().states != new.contract().states {
+        found.push("what a run leaves for the next differs".to_owned());
+    }
+    if old.contract().constants != new.contract().constants {
+        found.push("the constant inputs differ".to_owned());
+    }
     if old.contract().steps != new.contract().steps {
         found.push("the feature steps differ".to_owned());
     }

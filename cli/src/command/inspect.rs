@@ -3,8 +3,11 @@
 use bellwether_drift::Bins;
 use bellwether_features::Step;
 use bellwether_package::approval::Approval;
-use bellwether_package::sections::{Field, FieldKind, GoldenOrigin, MissingRule, Port};
+use bellwether_package::sections::{
+    Constant, Contract, DType, Field, FieldKind, GoldenOrigin, MissingRule, Port,
+};
 use bellwether_package::{Decision, IntactPackage, Signed};
+use bellwether_runtime::Tensor;
 use serde_json::{Value, json};
 
 use crate::arguments::Inspect;
@@ -41,7 +44,7 @@ pub(crate) fn facts(package: &IntactPackage) -> Value {
     let golden = package.golden();
     let port = |port: &Port| {
         json!({
-            "name": port.name, "dtype": format!("{:?}", port.dtype).to_lowercase(),
+            "name": port.name, "dtype": dtype_word(port.dtype),
             "shape": dims_text(&port.shape), "fields": port.fields,
         })
     };
@@ -55,6 +58,14 @@ pub(crate) fn facts(package: &IntactPackage) -> Value {
         "inputs": package.contract().inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": package.contract().outputs.iter().map(port).collect::<Vec<_>>(),
         "steps": package.contract().steps,
+        "states": package.contract().states.iter().map(|state| json!({
+            "input": state.input, "output": state.output,
+            "dtype": dtype_word(state.dtype), "shape": dims_text(&state.shape),
+        })).collect::<Vec<_>>(),
+        "constants": package.contract().constants.iter().map(|constant| json!({
+            "name": constant.name, "dtype": dtype_word(constant.dtype), "shape": constant.shape,
+            "values": constant_values(constant),
+        })).collect::<Vec<_>>(),
         "golden": {
             "cases": golden.cases.len(), "origin": origin_word(golden.origin),
             "tolerance_abs": golden.tolerance_abs, "tolerance_rel": golden.tolerance_rel,
@@ -70,6 +81,54 @@ pub(crate) fn facts(package: &IntactPackage) -> Value {
         })).collect::<Vec<_>>(),
         "approvals": package.header().approvals().filter_map(unchecked).collect::<Vec<_>>(),
     })
+}
+
+fn dtype_word(dtype: DType) -> String {
+    format!("{dtype:?}").to_lowercase()
+}
+
+fn constant_values(constant: &Constant) -> Vec<f64> {
+    let tensor = Tensor {
+        name: constant.name.clone(),
+        dtype: constant.dtype,
+        shape: constant.shape.clone(),
+        bytes: constant.bytes.clone(),
+    };
+    tensor.values().collect()
+}
+
+/// Inputs of the model that no application feeds.
+fn unfed_lines(contract: &Contract, lines: &mut Vec<String>) {
+    /// More are a table, not a fact.
+    const VALUES_SHOWN: usize = 8;
+    for state in &contract.states {
+        lines.push(format!(
+            "  state  {} {} {}, fed back from {}",
+            state.input,
+            dtype_word(state.dtype),
+            dims_text(&state.shape),
+            state.output
+        ));
+    }
+    for constant in &contract.constants {
+        let values = constant_values(constant);
+        let shown: Vec<String> = values
+            .iter()
+            .take(VALUES_SHOWN)
+            .map(f64::to_string)
+            .collect();
+        let more = if values.len() > VALUES_SHOWN {
+            " …"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "  const  {} {} = {}{more}",
+            constant.name,
+            dtype_word(constant.dtype),
+            shown.join(" ")
+        ));
+    }
 }
 
 /// The package for people, one fact a line.
@@ -99,7 +158,7 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
             lines.push(format!(
                 "  {side:<6} {} {} {}",
                 port.name,
-                format!("{:?}", port.dtype).to_lowercase(),
+                dtype_word(port.dtype),
                 dims_text(&port.shape)
             ));
             for (field, baseline) in port.fields.iter().zip(baselines.by_ref()) {
@@ -107,6 +166,7 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
             }
         }
     }
+    unfed_lines(contract, &mut lines);
     let names: Vec<&str> = contract
         .input_fields()
         .map(|field| field.name.as_str())

@@ -4,6 +4,7 @@ use bellwether_engine::inspect::{DimFacts, ModelFacts, PortFacts};
 use bellwether_features::{FillRule, Step};
 use bellwether_package::sections::{Contract, Dim, Field, FieldKind, MissingRule, Port};
 
+use super::unfed;
 use crate::config::{self, Config, Missing};
 use crate::failure::{Failure, Result, Who};
 
@@ -13,14 +14,20 @@ use crate::failure::{Failure, Result, Who};
 /// When configuration and model disagree: says which input or output, and what the model has.
 pub(crate) fn build(config: &Config, facts: &ModelFacts) -> Result<Contract> {
     let inputs = ports("input", &config.inputs, &facts.inputs)?;
+    let states = unfed::states(&config.states, facts)?;
+    let constants = unfed::constants(&config.constants, facts)?;
     for port in &facts.inputs {
-        if !inputs.iter().any(|described| described.name == port.name) {
+        let described = inputs.iter().any(|input| input.name == port.name)
+            || states.iter().any(|state| state.input == port.name)
+            || constants.iter().any(|constant| constant.name == port.name);
+        if !described {
             return Err(Failure::operator(format!(
                 "the model's input `{}` is not described",
                 port.name
             ))
             .next(format!(
-                "add [[inputs]] with name = \"{}\" and its columns",
+                "add [[inputs]] with name = \"{}\" and its columns; [[states]] if an output of the \
+                 run before is fed to it, [[constants]] if it is always the same",
                 port.name
             )));
         }
@@ -40,6 +47,8 @@ pub(crate) fn build(config: &Config, facts: &ModelFacts) -> Result<Contract> {
         inputs,
         outputs,
         steps,
+        states,
+        constants,
     };
     contract.encode().map_err(|error| {
         Failure::operator("inputs, outputs and steps do not make a contract")
@@ -89,7 +98,7 @@ fn one(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Port> {
         )
         .next("export the model with tensors of numbers or truth values only")
     })?;
-    let shape = shape(side, port, facts)?;
+    let shape = shape(side, &port.name, port.shape.as_deref(), facts)?;
     let fields: Vec<Field> = port.all_fields().into_iter().map(field).collect();
     let width = match shape.last() {
         Some(Dim::Fixed(width)) => *width as usize,
@@ -111,14 +120,20 @@ fn one(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Port> {
     })
 }
 
-fn shape(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Vec<Dim>> {
+/// The shape of a port: the model's, as far as it tells, else as the configuration has it.
+pub(super) fn shape(
+    side: &str,
+    name: &str,
+    said: Option<&[u32]>,
+    facts: &PortFacts,
+) -> Result<Vec<Dim>> {
     let open = |what: &str| {
-        Failure::operator(format!("{side} `{}`: {what}", port.name)).next(format!(
+        Failure::operator(format!("{side} `{}`: {what}", name)).next(format!(
             "say it in the configuration: shape = [0, …] beside name = \"{}\", 0 for the batch",
-            port.name
+            name
         ))
     };
-    let said = port.shape.as_ref().map(|shape| {
+    let said = said.map(|shape| {
         shape
             .iter()
             .map(|dim| {
@@ -152,7 +167,7 @@ fn shape(side: &str, port: &config::Port, facts: &PortFacts) -> Result<Vec<Dim>>
     if said.len() != declared.len() || !said.iter().zip(declared).all(agrees) {
         return Err(Failure::operator(format!(
             "{side} `{}`: the shape {} is not the model's {}",
-            port.name,
+            name,
             dims_text(&said),
             facts_text(declared)
         ))

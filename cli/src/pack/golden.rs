@@ -49,6 +49,7 @@ pub(crate) fn self_computed(
     let mut cases = Vec::with_capacity(rows.len());
     for row in rows {
         let inputs = sample.tensors(row..row + 1)?;
+        rehearsal.begin_anew();
         let outputs = rehearsal.run(&inputs)?;
         cases.push(case(inputs, outputs));
     }
@@ -103,6 +104,7 @@ pub(crate) fn from_framework(
                 .collect()
         };
         let (inputs, expected) = (side(&contract.inputs)?, side(&contract.outputs)?);
+        rehearsal.begin_anew();
         let got = rehearsal.run(&inputs)?;
         for (expected, got) in expected.iter().zip(&got) {
             compare(config, row, expected, got, &mut distance);

@@ -3,3 +3,4 @@
 pub(crate) mod contract;
 pub(crate) mod golden;
 pub(crate) mod sample;
+mod unfed;

@@ -52,7 +52,14 @@ impl Sample {
             rows,
             sources,
         };
-        sample.thin(rows_max);
+        let kept = match contract.states[..] {
+            [] => rows_max.map(|most| sample.spread(most)),
+            // A stream with gaps is another stream.
+            _ => rows_max.map(|most| (0..most.min(rows)).collect()),
+        };
+        if let Some(kept) = kept.filter(|kept| kept.len() < rows) {
+            sample.thin(&kept);
+        }
         Ok(sample)
     }
 
@@ -134,11 +141,7 @@ impl Sample {
             .collect()
     }
 
-    fn thin(&mut self, rows_max: Option<usize>) {
-        let Some(rows_max) = rows_max.filter(|most| *most < self.rows) else {
-            return;
-        };
-        let kept = self.spread(rows_max);
+    fn thin(&mut self, kept: &[usize]) {
         for source in &mut self.sources {
             let width = source.width;
             source.values = kept
@@ -150,7 +153,7 @@ impl Sample {
                 })
                 .collect();
         }
-        self.rows = rows_max;
+        self.rows = kept.len();
     }
 }
 
@@ -357,7 +360,15 @@ pub(crate) fn unheld(path: &Path, port: &Port, problem: &str) -> Failure {
     .next("give values that the input's type can hold")
 }
 
-fn push(bytes: &mut Vec<u8>, dtype: DType, value: f64) -> std::result::Result<(), String> {
+/// Appends a value as an element of this type.
+///
+/// # Errors
+/// Says why the type can't hold it.
+pub(crate) fn push(
+    bytes: &mut Vec<u8>,
+    dtype: DType,
+    value: f64,
+) -> std::result::Result<(), String> {
     let whole = |lo: f64, hi: f64| {
         if value.fract() == 0.0 && (lo..=hi).contains(&value) {
             Ok(value)

@@ -4,6 +4,7 @@
 
 mod keys_and_trust;
 mod packing;
+mod real;
 mod release;
 
 use std::path::{Path, PathBuf};

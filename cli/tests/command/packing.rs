@@ -207,3 +207,62 @@ pub(crate) fn write_npz(world: &World, name: &str, arrays: &[(&str, &[u64], &[f3
     }
     writer.zip_writer().finish().unwrap().flush().unwrap();
 }
+
+/// A configuration for `accumulate.onnx`, whose state and constant are described by `unfed`.
+fn accumulate(unfed: &str) -> String {
+    config("accumulate.onnx")
+        .replace(INPUT, "reading")
+        .replace(OUTPUT, "score")
+        .replace(r#"columns = ["a", "b", "c"]"#, r#"columns = ["a"]"#)
+        .replace(r#"columns = ["p", "q"]"#, r#"columns = ["s"]"#)
+        .replace("[golden]", &format!("{unfed}\n[golden]"))
+}
+
+const STATE: &str = "[[states]]\ninput = \"total\"\noutput = \"total_next\"\n";
+const GAIN: &str = "[[constants]]\nname = \"gain\"\nvalue = 2\n";
+
+#[test]
+fn a_model_with_a_state_and_a_constant_is_packed_from_its_contract_alone() {
+    let world = ready();
+    world.write("model.toml", &accumulate(&format!("{STATE}{GAIN}")));
+    world.ok("pack model.toml --out sum.bwp");
+    let facts: serde_json::Value =
+        serde_json::from_str(&world.ok("--json inspect sum.bwp").stdout).unwrap();
+    assert_eq!(facts["states"][0]["output"], "total_next");
+    assert_eq!(facts["states"][0]["shape"], "[batch, 1]");
+    assert_eq!(facts["constants"][0]["values"][0], 2.0);
+    let told = world.ok("inspect sum.bwp").stdout;
+    assert!(told.contains("fed back from total_next"), "{told}");
+    assert!(told.contains("gain f32 = 2"), "{told}");
+}
+
+#[test]
+fn an_input_that_nobody_feeds_is_refused_with_the_tables_that_could_say_so() {
+    let world = ready();
+    for (unfed, said) in [
+        (STATE, "`gain`"),
+        (GAIN, "`total`"),
+        ("", "[[states]]"),
+        (
+            "[[constants]]\nname = \"rate\"\nvalue = 2\n",
+            "no input `rate`",
+        ),
+    ] {
+        world.write("model.toml", &accumulate(unfed));
+        pack_refused(&world, "pack model.toml --out sum.bwp", &[said]);
+    }
+}
+
+#[test]
+fn a_constant_that_does_not_fit_its_input_is_refused() {
+    let world = ready();
+    for value in ["\"two\"", "[1, 2]", "[[1], [2, 3]]"] {
+        let gain = format!("[[constants]]\nname = \"gain\"\nvalue = {value}\n");
+        world.write("model.toml", &accumulate(&format!("{STATE}{gain}")));
+        pack_refused(
+            &world,
+            "pack model.toml --out sum.bwp",
+            &["constant `gain`"],
+        );
+    }
+}

@@ -1,12 +1,13 @@
 //! Whether a section makes sense by itself, and whether sections belong together.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use bellwether_drift::{Bins, FieldBaseline};
 
 use super::{
-    Activation, Baseline, Budget, Card, Contract, Dim, FIELDS_MAX, Field, FieldKind, Golden,
-    GoldenTensor, MicroInfo, OnnxInfo, Port, Provenance,
+    Activation, Baseline, Budget, Card, Constant, Contract, Dim, FIELDS_MAX, Field, FieldKind,
+    Golden, GoldenTensor, MicroInfo, OnnxInfo, Port, Provenance,
 };
 use crate::digest::{CHUNK_BYTES, ChunkRoot};
 use crate::document::DocumentError;
@@ -80,6 +81,9 @@ impl Contract {
         }
         check_ports(&self.inputs)?;
         check_ports(&self.outputs)?;
+        self.check_states()?;
+        self.constants.iter().try_for_each(Constant::check)?;
+        self.check_names()?;
         if !self.steps.is_empty() {
             let channels = self.input_fields().count();
             if bellwether_features::validate(&self.steps, channels).is_err() {
@@ -87,6 +91,57 @@ impl Contract {
             }
         }
         Ok(())
+    }
+
+    fn check_states(&self) -> Checked {
+        for state in &self.states {
+            if state.shape.contains(&Dim::Fixed(0)) {
+                return invalid("a state has a dimension of zero");
+            }
+            // Rows that come and go have no state of their own to come back to.
+            let batch = |shape: &[Dim]| shape.contains(&Dim::Batch);
+            if batch(&state.shape) && !self.inputs.iter().any(|port| batch(&port.shape)) {
+                return invalid("a state has a batch, and no input has one");
+            }
+        }
+        Ok(())
+    }
+
+    /// Each input and each output of the model is named once, whoever feeds or reads it.
+    fn check_names(&self) -> Checked {
+        let all_differ = |mut names: Vec<&str>| {
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            names.len() == count && !names.contains(&"")
+        };
+        let inputs = self.inputs.iter().map(|port| port.name.as_str());
+        let inputs = inputs
+            .chain(self.states.iter().map(|state| state.input.as_str()))
+            .chain(self.constants.iter().map(|one| one.name.as_str()));
+        let outputs = self.outputs.iter().map(|port| port.name.as_str());
+        let outputs = outputs.chain(self.states.iter().map(|state| state.output.as_str()));
+        if all_differ(inputs.collect()) && all_differ(outputs.collect()) {
+            Ok(())
+        } else {
+            invalid("an input or output of the model is named twice, or has no name")
+        }
+    }
+}
+
+impl Constant {
+    fn check(&self) -> Checked {
+        let bytes = self
+            .shape
+            .iter()
+            .try_fold(self.dtype.bytes(), |bytes, size| {
+                bytes.checked_mul(*size as usize)
+            });
+        if bytes == Some(self.bytes.len()) {
+            Ok(())
+        } else {
+            invalid("a constant's bytes do not fill its shape")
+        }
     }
 }
 

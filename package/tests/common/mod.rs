@@ -136,6 +136,8 @@ pub(crate) fn draft() -> Draft<'static> {
             inputs: vec![port("readings", &["inlet", "outlet"])],
             outputs: vec![port("score", &["score"])],
             steps: Vec::new(),
+            states: Vec::new(),
+            constants: Vec::new(),
         },
         baseline: Baseline {
             inputs: vec![baseline_of("inlet"), baseline_of("outlet")],

@@ -6,8 +6,8 @@ use std::{
 };
 
 use bellwether_wire::{
-    self as wire, Arena, FRAME_BYTES_MAX, FrameDecoder, FrameError, Refusal, Request, Response,
-    Tensor,
+    self as wire, Arena, FRAME_BYTES_MAX, FrameDecoder, FrameError, ModelPorts, Refusal, Request,
+    Response, Tensor,
     limits::{Confinement, Limits},
 };
 
@@ -55,9 +55,20 @@ pub fn serve(
         allow_cpu(limits.cpu_secs)?;
         let (request, body) = wire::decode(decoder.frame().unwrap_or_default())?;
         match request {
-            Request::Load { inputs, outputs } => {
+            Request::Load {
+                inputs,
+                outputs,
+                states,
+                constants,
+            } => {
                 let onnx = read_model(source.take().ok_or(ServeError::Order)?)?;
-                let response = match Model::load(&onnx, inputs, outputs) {
+                let ports = ModelPorts {
+                    inputs,
+                    outputs,
+                    states,
+                    constants: wire::join(constants, body)?,
+                };
+                let response = match Model::load(&onnx, ports) {
                     Ok(model) => {
                         loaded = Some(model);
                         Response::Loaded { confinement }
@@ -66,10 +77,10 @@ pub fn serve(
                 };
                 wire::encode(&response, &[], &mut reply)?;
             }
-            Request::Run { tensors } => {
+            Request::Run { fresh, tensors } => {
                 let model = loaded.as_mut().ok_or(ServeError::Order)?;
                 let tensors = wire::join(tensors, body)?;
-                answer(model.run(&tensors), &mut reply)?;
+                answer(model.run(&tensors, fresh), &mut reply)?;
             }
         }
         socket.write_all(wire::announce(&reply, arena, &mut [0; 4])?)?;

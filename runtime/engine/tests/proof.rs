@@ -83,3 +83,14 @@ fn a_golden_case_that_the_contract_refuses_is_named() {
         Err(ProveError::Run { case: 0, .. })
     ));
 }
+
+#[test]
+fn each_golden_case_of_a_model_with_a_state_stands_for_itself() {
+    let mut parts = Parts::accumulate();
+    let again = parts.golden.cases[0].clone();
+    parts.golden.cases.push(again);
+    let (package, blob) = parts.intact();
+    let proof = prove_intact(&package, blob, options()).unwrap();
+    assert!(proof.passed(), "{proof:?}");
+    assert_eq!(proof.cases, 2);
+}

@@ -8,7 +8,9 @@ mod common;
 use bellwether_drift::Special;
 use bellwether_features::Step;
 use bellwether_package::sections::MissingRule;
-use bellwether_runtime::{Fault, InputError, OpenError, RunError, SealedBlob, Session, Tensor};
+use bellwether_runtime::{
+    Fault, InputError, OpenError, Refusal, RunError, SealedBlob, Session, Tensor,
+};
 use common::{Parts, options, readings};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -191,6 +193,69 @@ fn deaths_in_a_row_are_answered_with_a_wait_and_then_it_serves_again() {
     // The state waited for is a time: the backoff's own.
     std::thread::sleep(retry_after);
     session.run(&x).unwrap();
+}
+
+fn total(session: &mut Session, rows: &[f32]) -> (Vec<f32>, bool) {
+    let reading = Tensor::from_f32("reading", &[rows.len() as u32, 1], rows);
+    let run = session.run(&[reading]).unwrap();
+    (run.outputs[0].to_f32().unwrap(), run.fresh)
+}
+
+#[test]
+fn a_state_goes_back_in_until_a_new_stream_begins() {
+    let mut session = open(&Parts::accumulate());
+    assert_eq!(total(&mut session, &[1.0]), (vec![2.0], true));
+    assert_eq!(total(&mut session, &[10.0]), (vec![22.0], false));
+    session.begin_anew();
+    assert_eq!(total(&mut session, &[1.0, 5.0]), (vec![2.0, 10.0], true));
+    assert_eq!(total(&mut session, &[1.0, 5.0]), (vec![4.0, 20.0], false));
+}
+
+#[test]
+fn a_state_is_never_given_to_another_number_of_rows() {
+    let mut session = open(&Parts::accumulate());
+    total(&mut session, &[1.0, 2.0]);
+    let three = Tensor::from_f32("reading", &[3, 1], &[1.0; 3]);
+    assert!(matches!(
+        session.run(&[three]).unwrap_err(),
+        RunError::Input(InputError::Stream {
+            found: 3,
+            expected: 2
+        })
+    ));
+    assert_eq!(total(&mut session, &[0.0, 0.0]), (vec![2.0, 4.0], false));
+}
+
+#[test]
+fn a_worker_that_replaces_another_says_that_the_state_is_lost() {
+    let mut session = open(&Parts::accumulate());
+    total(&mut session, &[1.0]);
+    let pid = Pid::from_raw(session.worker_id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let reading = Tensor::from_f32("reading", &[1, 1], &[1.0]);
+    assert!(matches!(session.run(&[reading]), Err(RunError::Died(_))));
+    assert_eq!(total(&mut session, &[3.0]), (vec![6.0], true));
+}
+
+#[test]
+fn a_model_that_needs_more_than_the_contract_gives_is_refused_by_port() {
+    let changes: [(fn(&mut Parts), &str); 3] = [
+        (|parts| parts.contract.constants.clear(), "gain"),
+        (|parts| parts.contract.states.clear(), "total"),
+        (
+            |parts| parts.contract.states[0].output = "sum".to_owned(),
+            "sum",
+        ),
+    ];
+    for (change, named) in changes {
+        let mut parts = Parts::accumulate();
+        change(&mut parts);
+        let (package, blob) = parts.verified();
+        match Session::open(package, blob, options()) {
+            Err(OpenError::Refused(Refusal::Port { port, .. })) => assert_eq!(port, named),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

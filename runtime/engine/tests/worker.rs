@@ -73,6 +73,8 @@ fn load(
     let request = Request::Load {
         inputs: inputs.to_vec(),
         outputs: outputs.to_vec(),
+        states: vec![],
+        constants: vec![],
     };
     ask(worker, &request, &[], DEADLINE)
 }
@@ -83,7 +85,8 @@ fn run(
     deadline: Duration,
 ) -> Result<Result<Vec<Tensor>, Refusal>, Death> {
     let tensors = wire::heads(inputs);
-    ask(worker, &Request::Run { tensors }, inputs, deadline)
+    let fresh = false;
+    ask(worker, &Request::Run { fresh, tensors }, inputs, deadline)
 }
 
 fn i64s(name: &str, shape: &[u32], values: &[i64]) -> Tensor {

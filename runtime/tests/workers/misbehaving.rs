@@ -44,7 +44,7 @@ fn main() {
                 outputs = ports;
                 (loaded(), vec![])
             }
-            Request::Run { tensors } => {
+            Request::Run { tensors, .. } => {
                 runs += 1;
                 let batch = tensors.first().and_then(|t| t.shape.first()).copied();
                 let zeros: Vec<_> = outputs.iter().map(|port| zeros(port, batch)).collect();

@@ -21,5 +21,8 @@ pub use frame::{
     FRAME_BYTES_MAX, FrameDecoder, FrameError, HEADER_BYTES_MAX, RANK_MAX, TENSORS_MAX, TensorHead,
     announce, decode, encode, heads, join,
 };
-pub use message::{MESSAGE_BYTES_MAX, PortShape, Refusal, Request, Response, bounded_message};
-pub use tensor::{Tensor, byte_length};
+pub use message::{
+    MESSAGE_BYTES_MAX, ModelPorts, PortShape, Refusal, Request, Response, StateShape,
+    bounded_message,
+};
+pub use tensor::{Element, Tensor, byte_length};

@@ -2,7 +2,7 @@
 
 use bellwether_package::sections::{DType, Dim};
 
-use crate::{frame::TensorHead, limits::Confinement};
+use crate::{frame::TensorHead, limits::Confinement, tensor::Tensor};
 
 /// Bytes of a refusal's message at most: a sentence or two, not a dump of a graph.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
@@ -18,6 +18,28 @@ pub struct PortShape {
     pub shape: Vec<Dim>,
 }
 
+/// An output of the model that the engine feeds back as an input of the next run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StateShape {
+    /// The input: its name, and type and shape of both.
+    pub input: PortShape,
+    /// The output's name.
+    pub output: String,
+}
+
+/// What a model is to be made ready for. Every input of the graph is named in it, once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelPorts {
+    /// What each run is fed.
+    pub inputs: Vec<PortShape>,
+    /// What each run gives.
+    pub outputs: Vec<PortShape>,
+    /// What the engine keeps from one run to the next.
+    pub states: Vec<StateShape>,
+    /// Inputs that are always the same.
+    pub constants: Vec<Tensor>,
+}
+
 /// From the parent. Parent and worker are installed together, yet the order is kept.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Request {
@@ -27,12 +49,30 @@ pub enum Request {
         inputs: Vec<PortShape>,
         /// What is to come out.
         outputs: Vec<PortShape>,
+        /// What is fed back.
+        states: Vec<StateShape>,
+        /// Descriptions of the constant inputs, whose bytes follow.
+        constants: Vec<TensorHead>,
     },
     /// Run once on the tensors that follow, in the order of `Load::inputs`.
     Run {
+        /// True if the states begin at zero again.
+        fresh: bool,
         /// Their descriptions.
         tensors: Vec<TensorHead>,
     },
+}
+
+impl Request {
+    /// The request to load a model for `ports`; the bytes of its constants follow it.
+    pub fn load(ports: &ModelPorts) -> Self {
+        Self::Load {
+            inputs: ports.inputs.clone(),
+            outputs: ports.outputs.clone(),
+            states: ports.states.clone(),
+            constants: crate::frame::heads(&ports.constants),
+        }
+    }
 }
 
 /// From the worker.

@@ -15,21 +15,96 @@ pub struct Tensor {
     pub bytes: Vec<u8>,
 }
 
+/// A Rust type whose values are a tensor's elements.
+pub trait Element: Copy + sealed::Bytes {
+    /// The type's name in a contract.
+    const DTYPE: DType;
+}
+
+mod sealed {
+    /// Little-endian bytes, `SIZE` of them.
+    pub trait Bytes {
+        const SIZE: usize;
+        fn append_to(self, bytes: &mut Vec<u8>);
+        fn read(bytes: &[u8]) -> Self;
+    }
+}
+
+macro_rules! elements {
+    ($($type:ty => $dtype:ident),+ $(,)?) => {$(
+        impl sealed::Bytes for $type {
+            const SIZE: usize = size_of::<$type>();
+
+            fn append_to(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+
+            fn read(bytes: &[u8]) -> Self {
+                Self::from_le_bytes(array(bytes))
+            }
+        }
+
+        impl Element for $type {
+            const DTYPE: DType = DType::$dtype;
+        }
+    )+};
+}
+
+elements! {
+    f32 => F32, f64 => F64, i64 => I64, i32 => I32, i16 => I16, u16 => U16, i8 => I8, u8 => U8,
+}
+
+impl sealed::Bytes for bool {
+    const SIZE: usize = 1;
+
+    fn append_to(self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(self));
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes.first().is_some_and(|byte| *byte != 0)
+    }
+}
+
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+}
+
 impl Tensor {
+    /// A tensor of any element type. `values` are in row-major order; whether they fill the shape
+    /// is checked when the tensor is run.
+    ///
+    /// ```
+    /// # use bellwether_wire::Tensor;
+    /// let labels = Tensor::of::<i64>("labels", &[2, 1], &[3, 7]);
+    /// assert_eq!(labels.to_vec::<i64>(), Some(vec![3, 7]));
+    /// assert_eq!(labels.to_vec::<f32>(), None);
+    /// ```
+    pub fn of<T: Element>(name: impl Into<String>, shape: &[u32], values: &[T]) -> Self {
+        let mut bytes = Vec::with_capacity(values.len().saturating_mul(T::SIZE));
+        values.iter().for_each(|value| value.append_to(&mut bytes));
+        Self {
+            name: name.into(),
+            dtype: T::DTYPE,
+            shape: shape.to_vec(),
+            bytes,
+        }
+    }
+
+    /// The elements in row-major order; `None` if the tensor is of another type.
+    pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
+        (self.dtype == T::DTYPE).then(|| self.bytes.chunks_exact(T::SIZE).map(T::read).collect())
+    }
+
     /// A tensor of `f32`. `values` are in row-major order; whether they fill the shape is checked
     /// when the tensor is run.
     pub fn from_f32(name: impl Into<String>, shape: &[u32], values: &[f32]) -> Self {
-        Self {
-            name: name.into(),
-            dtype: DType::F32,
-            shape: shape.to_vec(),
-            bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        }
+        Self::of(name, shape, values)
     }
 
     /// The elements as `f32`; `None` for another type.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        (self.dtype == DType::F32).then(|| self.values().map(|v| v as f32).collect())
+        self.to_vec()
     }
 
     /// The number of elements that the bytes hold.
@@ -65,9 +140,6 @@ pub fn byte_length(dtype: DType, shape: &[u32]) -> Option<usize> {
 
 /// One element as a number; `bytes` has the type's length.
 fn number(dtype: DType, bytes: &[u8]) -> f64 {
-    fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-        bytes.first_chunk().copied().unwrap_or([0; N])
-    }
     match dtype {
         DType::F32 => f32::from_le_bytes(array(bytes)).into(),
         DType::F64 => f64::from_le_bytes(array(bytes)),
@@ -81,4 +153,8 @@ fn number(dtype: DType, bytes: &[u8]) -> f64 {
         DType::U32 => u32::from_le_bytes(array(bytes)).into(),
         DType::U8 | DType::Bool => u8::from_le_bytes(array(bytes)).into(),
     }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.first_chunk().copied().unwrap_or([0; N])
 }

@@ -115,6 +115,8 @@ pub(crate) fn package(major: u32) -> Vec<u8> {
             inputs: vec![port("readings", &["inlet", "outlet"])],
             outputs: vec![port("score", &["score"])],
             steps: Vec::new(),
+            states: Vec::new(),
+            constants: Vec::new(),
         },
         baseline: Baseline {
             inputs: vec![baseline("inlet"), baseline("outlet")],

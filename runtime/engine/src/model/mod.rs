@@ -1,13 +1,15 @@
 //! A model made ready for the ports of a contract, and run.
 
+mod constants;
 mod convert;
 mod ports;
 pub(crate) mod prepare;
 mod refuse;
 mod volume;
+mod states;
 
 use bellwether_package::sections::Dim;
-use bellwether_wire::{PortShape, Refusal, Tensor};
+use bellwether_wire::{ModelPorts, PortShape, Refusal, Tensor};
 use tract_onnx::{
     prelude::{
         Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec,
@@ -20,6 +22,7 @@ use crate::{inspect, operators};
 use convert::{datum_type, from_tract, to_tract};
 use ports::{check_inputs, select_outputs};
 use refuse::{Stage, node_names, port_refusal};
+use states::States;
 
 /// Batch sizes kept built at once. A serving application uses one or two; each costs another copy
 /// of the packed weights.
@@ -30,9 +33,11 @@ pub const PLANS_MAX: usize = 4;
 /// Shapes are concrete when the engine builds a graph, which is what it does best: each batch size
 /// is built on its first use, and the [`PLANS_MAX`] used last are kept.
 pub struct Model {
-    /// Inputs as the contract has them; outputs after them are in the graph's selected order.
+    /// What is fed: the contract's inputs, then those of the states.
     inputs: Vec<PortShape>,
+    /// What is told; the graph gives the states' outputs behind them.
     outputs: Vec<PortShape>,
+    states: States,
     graph: InferenceModel,
     nodes: Vec<(String, String)>,
     /// The most recently used last.
@@ -55,16 +60,23 @@ impl std::fmt::Debug for Model {
 
 impl Model {
     /// Reads a model, checks it against the ports, and builds it for a batch of one.
-    pub fn load(
-        onnx: &[u8],
-        inputs: Vec<PortShape>,
-        outputs: Vec<PortShape>,
-    ) -> Result<Self, Refusal> {
+    pub fn load(onnx: &[u8], ports: ModelPorts) -> Result<Self, Refusal> {
+        let ModelPorts {
+            mut inputs,
+            outputs,
+            states,
+            constants,
+        } = ports;
         let mut proto = inspect::parse(onnx)?;
         inspect::check(&proto)?;
+        constants::fold(&mut proto, &constants)?;
         let (declared_inputs, declared_outputs) = inspect::ports(&proto)?;
+        inputs.extend(states.iter().map(|state| state.input.clone()));
         check_inputs(&inputs, &declared_inputs)?;
-        select_outputs(&mut proto, &outputs, &declared_outputs)?;
+        let kept = states.iter().map(|state| state.output.as_str());
+        let told = outputs.iter().map(|port| port.name.as_str());
+        let computed: Vec<&str> = told.chain(kept).collect();
+        select_outputs(&mut proto, &computed, &declared_outputs)?;
         let nodes = node_names(&proto);
         let is_empty = |port: &PortShape| port.shape.contains(&Dim::Fixed(0));
         if inputs.iter().any(is_empty) {
@@ -86,6 +98,7 @@ impl Model {
         let mut model = Self {
             inputs,
             outputs,
+            states: States::new(states),
             graph,
             nodes,
             plans: Vec::new(),
@@ -95,13 +108,15 @@ impl Model {
         Ok(model)
     }
 
-    /// Runs once. `tensors` are in the order of the inputs.
-    pub fn run(&mut self, tensors: &[Tensor]) -> Result<Vec<Tensor>, Refusal> {
+    /// Runs once. `tensors` are in the order of the inputs; `fresh` lets the states begin at zero
+    /// again. A run that fails leaves the states as they were.
+    pub fn run(&mut self, tensors: &[Tensor], fresh: bool) -> Result<Vec<Tensor>, Refusal> {
         let batch = self.batch_of(tensors)?;
-        let fed = tensors
+        let mut fed = tensors
             .iter()
             .map(to_tract)
             .collect::<Result<TVec<TValue>, _>>()?;
+        fed.extend(self.states.fed(batch, fresh)?);
         let mut plan = match self.plans.iter().position(|plan| plan.batch == batch) {
             Some(at) => self.plans.remove(at),
             None => self.build(batch)?,
@@ -110,8 +125,10 @@ impl Model {
             nodes: &self.nodes,
             name: "run",
         };
-        // A state that failed half way is not used again: on an error it is dropped here.
-        let outputs = plan.state.run(fed).map_err(|error| stage.refuse(&error))?;
+        // A plan that failed half way is not used again: on an error it is dropped here.
+        let mut outputs = plan.state.run(fed).map_err(|error| stage.refuse(&error))?;
+        let kept = outputs.drain(self.outputs.len()..).collect();
+        self.states.keep(batch, kept)?;
         let outputs = self
             .outputs
             .iter()
@@ -164,7 +181,7 @@ impl Model {
 
     /// The batch that the tensors agree on; checked here again, for the engine trusts its shapes.
     fn batch_of(&self, tensors: &[Tensor]) -> Result<u32, Refusal> {
-        if tensors.len() != self.inputs.len() {
+        if tensors.len() + self.states.len() != self.inputs.len() {
             return Err(port_refusal(
                 "*",
                 "another number of inputs than was agreed",

@@ -26,7 +26,7 @@ pub(super) fn check_inputs(ports: &[PortShape], declared: &[PortFacts]) -> Resul
     {
         Some(facts) => Err(port_refusal(
             &facts.name,
-            "the graph needs this input, the contract has none",
+            "the graph needs this input: the contract must feed it, keep it as a state, or give its value as a constant",
         )),
         None => Ok(()),
     }
@@ -63,11 +63,10 @@ fn check_port(port: &PortShape, facts: &PortFacts) -> Result<(), Refusal> {
     Err(port_refusal(&port.name, &message))
 }
 
-/// Leaves the graph the outputs of the contract alone, in its order: what nobody reads is not
-/// computed.
+/// Leaves the graph these outputs alone, in this order: what nobody reads is not computed.
 pub(super) fn select_outputs(
     proto: &mut ModelProto,
-    ports: &[PortShape],
+    outputs: &[&str],
     declared: &[PortFacts],
 ) -> Result<(), Refusal> {
     for port in ports {
@@ -76,26 +75,23 @@ pub(super) fn select_outputs(
     let Some(graph) = proto.graph.as_mut() else {
         return Err(inspect::malformed("it holds no graph"));
     };
-    let mut selected = Vec::with_capacity(ports.len());
-    for port in ports {
-        let at = declared.iter().position(|facts| facts.name == port.name);
+    let mut selected = Vec::with_capacity(outputs.len());
+    for name in outputs {
+        let at = declared.iter().position(|facts| facts.name == *name);
         let output = at.and_then(|at| graph.output.get(at)).ok_or_else(|| {
             let names: Vec<_> = declared.iter().map(|facts| facts.name.as_str()).collect();
             let message = format!("the graph has no such output; it has {}", names.join(", "));
-            port_refusal(&port.name, &message)
+            port_refusal(name, &message)
         })?;
         // The reader takes it for granted that somebody computes what is named.
         let computed = graph
             .node
             .iter()
-            .any(|node| node.output.contains(&port.name))
-            || graph.input.iter().any(|input| input.name == port.name)
-            || graph
-                .initializer
-                .iter()
-                .any(|tensor| tensor.name == port.name);
+            .any(|node| node.output.iter().any(|output| output == name))
+            || graph.input.iter().any(|input| input.name == *name)
+            || graph.initializer.iter().any(|tensor| tensor.name == *name);
         if !computed {
-            return Err(port_refusal(&port.name, "no node computes this output"));
+            return Err(port_refusal(name, "no node computes this output"));
         }
         selected.push(output.clone());
     }

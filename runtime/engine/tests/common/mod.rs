@@ -9,8 +9,8 @@ use bellwether_package::{
     Selector, TrustRoot, UnixSecs, VerifiedPackage, Verifier, digest, read,
     root::{Person, Role},
     sections::{
-        Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase, GoldenOrigin,
-        GoldenTensor, MissingRule, Port,
+        Baseline, Budget, Constant, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase,
+        GoldenOrigin, GoldenTensor, MissingRule, Port, State,
     },
     sign,
     write::{Draft, OnnxDraft},
@@ -58,6 +58,8 @@ pub fn linear_contract() -> Contract {
         inputs: vec![port("readings", ["a", "b", "c"].map(field).to_vec())],
         outputs: vec![port("scores", ["s", "t"].map(field).to_vec())],
         steps: vec![],
+        states: vec![],
+        constants: vec![],
     }
 }
 
@@ -67,7 +69,37 @@ pub fn logarithm_contract() -> Contract {
         inputs: vec![port("readings", vec![field("a")])],
         outputs: vec![port("scores", vec![field("s")])],
         steps: vec![],
+        states: vec![],
+        constants: vec![],
     }
+}
+
+/// `accumulate.onnx`: one reading, its running total times a constant gain of 2.
+pub fn accumulate_contract() -> Contract {
+    Contract {
+        inputs: vec![port("reading", vec![field("a")])],
+        outputs: vec![port("score", vec![field("s")])],
+        steps: vec![],
+        states: vec![State {
+            input: "total".to_owned(),
+            output: "total_next".to_owned(),
+            dtype: DType::F32,
+            shape: vec![Dim::Batch, Dim::Fixed(1)],
+        }],
+        constants: vec![Constant {
+            name: "gain".to_owned(),
+            dtype: DType::F32,
+            shape: vec![],
+            bytes: 2.0_f32.to_le_bytes().to_vec(),
+        }],
+    }
+}
+
+pub fn accumulate_golden() -> Golden {
+    golden(
+        golden_tensor("reading", 1, &[1.0]),
+        golden_tensor("score", 1, &[2.0]),
+    )
 }
 
 pub fn baseline(contract: &Contract) -> Baseline {
@@ -131,6 +163,14 @@ impl Parts {
             model("logarithm.onnx"),
             logarithm_contract(),
             logarithm_golden(),
+        )
+    }
+
+    pub fn accumulate() -> Self {
+        Self::of(
+            model("accumulate.onnx"),
+            accumulate_contract(),
+            accumulate_golden(),
         )
     }
 
