@@ -51,7 +51,8 @@ macro_rules! elements {
 }
 
 elements! {
-    f32 => F32, f64 => F64, i64 => I64, i32 => I32, i16 => I16, u16 => U16, i8 => I8, u8 => U8,
+    f32 => F32, f64 => F64, i64 => I64, i32 => I32, i16 => I16, i8 => I8, u64 => U64, u32 => U32,
+    u16 => U16, u8 => U8,
 }
 
 impl sealed::Bytes for bool {

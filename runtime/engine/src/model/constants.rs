@@ -64,5 +64,8 @@ fn data_type(dtype: DType) -> DataType {
         DType::U16 => DataType::Uint16,
         DType::U8 => DataType::Uint8,
         DType::Bool => DataType::Bool,
+        DType::F16 => DataType::Float16,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
     }
 }
