@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bellwether_engine::{inspect, inspect::DimFacts, model::Model};
 use bellwether_package::sections::{DType, Dim};
-use bellwether_wire::{PortShape, Tensor, byte_length};
+use bellwether_wire::{ModelPorts, PortShape, Tensor, byte_length};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use tract_onnx::pb::{AttributeProto, ModelProto};
@@ -84,8 +84,8 @@ fuzz_target!(|bytes: &[u8]| {
     else {
         return;
     };
-    if let Ok(mut model) = Model::load(&onnx, inputs, outputs) {
-        let _ = model.run(&fed);
+    if let Ok(mut model) = Model::load(&onnx, ModelPorts::of(inputs, outputs)) {
+        let _ = model.run(&fed, true);
     }
 });
 

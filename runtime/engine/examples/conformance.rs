@@ -29,7 +29,7 @@ use std::{
 
 use bellwether_engine::{PortFacts, inspect, model::Model};
 use bellwether_package::sections::{DType, Dim};
-use bellwether_wire::{PortShape, Tensor};
+use bellwether_wire::{ModelPorts, PortShape, Tensor};
 use tract_onnx::{
     pb::{TensorProto, tensor_proto::DataType},
     prelude::Framework,
@@ -246,8 +246,9 @@ fn run(case: &Path, onnx: &[u8]) -> Result<(), Failure> {
     let inputs = tensors(&data, "input", &facts.inputs)?;
     let expected = tensors(&data, "output", &facts.outputs)?;
     let ports = |tensors: &[Tensor]| tensors.iter().map(port).collect::<Vec<_>>();
-    let mut model = Model::load(onnx, ports(&inputs), ports(&expected)).map_err(refused)?;
-    let outputs = model.run(&inputs).map_err(refused)?;
+    let mut model =
+        Model::load(onnx, ModelPorts::of(ports(&inputs), ports(&expected))).map_err(refused)?;
+    let outputs = model.run(&inputs, true).map_err(refused)?;
     let pairs = || expected.iter().zip(&outputs);
     let Some(difference) = pairs().find_map(difference) else {
         return Ok(());

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 
 use bellwether_engine::{PortFacts, inspect, inspect::DimFacts, model::Model};
 use bellwether_package::sections::Dim;
-use bellwether_wire::{PortShape, Tensor};
+use bellwether_wire::{ModelPorts, PortShape, Tensor};
 
 const PIXELS: usize = 64;
 const CLASSES: usize = 10;
@@ -65,11 +65,11 @@ fn outputs(model: &str) -> Vec<f32> {
         Dim::Batch => 1,
     });
     let shape: Vec<u32> = shape.collect();
-    let mut loaded = Model::load(&onnx, vec![input], vec![output]).unwrap();
+    let mut loaded = Model::load(&onnx, ModelPorts::of(vec![input], vec![output])).unwrap();
     let digits = fs::read(fixture("digits.u8")).unwrap();
     let answer = |pixels: &[u8]| {
         let pixels: Vec<f32> = pixels.iter().map(|pixel| f32::from(*pixel)).collect();
-        let answer = loaded.run(&[Tensor::from_f32("pixels", &shape, &pixels)]);
+        let answer = loaded.run(&[Tensor::from_f32("pixels", &shape, &pixels)], true);
         answer.unwrap()[0].to_f32().unwrap()
     };
     digits.chunks(PIXELS).flat_map(answer).collect()

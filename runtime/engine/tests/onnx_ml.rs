@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fs::File, io::BufReader, path::PathBuf};
 
 use bellwether_engine::model::Model;
 use bellwether_package::sections::{DType, Dim};
-use bellwether_runtime::{Tensor, wire::PortShape};
+use bellwether_runtime::{
+    Tensor,
+    wire::{ModelPorts, PortShape},
+};
 use npyz::{TypeChar, npz::NpzArchive};
 
 /// Allowed distance from ONNX Runtime, by the size of what is expected.
@@ -139,10 +142,15 @@ fn check(name: &str, case: &Case) -> Result<(), String> {
         .max()
         .unwrap();
     let ports = |tensors: &[Tensor]| tensors.iter().map(|t| port(t, rows)).collect::<Vec<_>>();
-    let mut model = Model::load(&onnx, ports(&case.inputs), ports(&case.outputs))
-        .map_err(|refusal| refusal.to_string())?;
+    let mut model = Model::load(
+        &onnx,
+        ModelPorts::of(ports(&case.inputs), ports(&case.outputs)),
+    )
+    .map_err(|refusal| refusal.to_string())?;
     let mut run = |inputs: &[Tensor], expected: &dyn Fn(&Tensor) -> Tensor| {
-        let found = model.run(inputs).map_err(|refusal| refusal.to_string())?;
+        let found = model
+            .run(inputs, true)
+            .map_err(|refusal| refusal.to_string())?;
         for (found, whole) in found.iter().zip(&case.outputs) {
             compare(found, &expected(whole), scale(whole))?;
         }

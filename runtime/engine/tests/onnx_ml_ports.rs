@@ -5,7 +5,10 @@
 
 use bellwether_engine::{Refusal, inspect, inspect::DimFacts, model::Model};
 use bellwether_package::sections::{DType, Dim};
-use bellwether_runtime::{Tensor, wire::PortShape};
+use bellwether_runtime::{
+    Tensor,
+    wire::{ModelPorts, PortShape},
+};
 
 fn read(model: &str) -> Vec<u8> {
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/onnx-ml");
@@ -38,7 +41,8 @@ fn a_label_that_is_text_is_refused_by_node_with_what_to_change() {
     ] {
         for dtype in [DType::I64, DType::F32] {
             let label = port("label", dtype, None);
-            let refusal = Model::load(&read(model), vec![x()], vec![label]).unwrap_err();
+            let refusal =
+                Model::load(&read(model), ModelPorts::of(vec![x()], vec![label])).unwrap_err();
             let Refusal::Unsupported { node: Some(_), .. } = &refusal else {
                 panic!("{model}: {refusal}");
             };
@@ -58,9 +62,9 @@ fn a_map_of_classes_is_told_and_run_as_the_matrix_it_is_made_from() {
     let shape = vec![DimFacts::Unknown, DimFacts::Fixed(4)];
     assert_eq!(map.shape, Some(shape));
     let out = port(&map.name, DType::F32, Some(4));
-    let mut model = Model::load(&onnx, vec![x()], vec![out]).unwrap();
+    let mut model = Model::load(&onnx, ModelPorts::of(vec![x()], vec![out])).unwrap();
     let found = model
-        .run(&[Tensor::from_f32("X", &[2, 5], &[0.0; 10])])
+        .run(&[Tensor::from_f32("X", &[2, 5], &[0.0; 10])], true)
         .unwrap();
     assert_eq!(found[0].shape, [2, 4]);
     for row in found[0].to_f32().unwrap().chunks(4) {
@@ -72,10 +76,11 @@ fn a_map_of_classes_is_told_and_run_as_the_matrix_it_is_made_from() {
 fn what_one_run_has_seen_the_next_does_not() {
     // Distances are computed in a loop, which the engine would go on with.
     let score = port("variable", DType::F32, Some(1));
-    let mut model = Model::load(&read("knn_reg_one"), vec![x()], vec![score]).unwrap();
+    let mut model =
+        Model::load(&read("knn_reg_one"), ModelPorts::of(vec![x()], vec![score])).unwrap();
     let mut run = |value: f32| {
         let rows = Tensor::from_f32("X", &[1, 5], &[value; 5]);
-        model.run(&[rows]).unwrap()
+        model.run(&[rows], true).unwrap()
     };
     let first = run(0.5);
     let other = run(-2.0);

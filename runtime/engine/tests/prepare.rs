@@ -5,7 +5,7 @@
 
 use bellwether_engine::{inspect, model::Model};
 use bellwether_package::sections::{DType, Dim};
-use bellwether_wire::{PortShape, Refusal, Tensor};
+use bellwether_wire::{ModelPorts, PortShape, Refusal, Tensor};
 
 fn read(model: &str) -> Vec<u8> {
     let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models");
@@ -25,8 +25,11 @@ fn run(model: &str, inputs: &[Tensor], output: &PortShape) -> Result<Vec<f32>, R
         let dims = tensor.shape.iter().map(|dim| Dim::Fixed(*dim));
         port(&tensor.name, &dims.collect::<Vec<_>>())
     });
-    let mut model = Model::load(&read(model), ports.collect(), vec![output.clone()])?;
-    Ok(model.run(inputs)?[0].to_f32().unwrap())
+    let mut model = Model::load(
+        &read(model),
+        ModelPorts::of(ports.collect(), vec![output.clone()]),
+    )?;
+    Ok(model.run(inputs, true)?[0].to_f32().unwrap())
 }
 
 #[test]

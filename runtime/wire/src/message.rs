@@ -40,6 +40,17 @@ pub struct ModelPorts {
     pub constants: Vec<Tensor>,
 }
 
+impl ModelPorts {
+    /// Ports of a model without states and constants.
+    pub fn of(inputs: Vec<PortShape>, outputs: Vec<PortShape>) -> Self {
+        Self {
+            inputs,
+            outputs,
+            ..Self::default()
+        }
+    }
+}
+
 /// From the parent. Parent and worker are installed together, yet the order is kept.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Request {

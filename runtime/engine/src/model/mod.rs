@@ -5,8 +5,8 @@ mod convert;
 mod ports;
 pub(crate) mod prepare;
 mod refuse;
-mod volume;
 mod states;
+mod volume;
 
 use bellwether_package::sections::Dim;
 use bellwether_wire::{ModelPorts, PortShape, Refusal, Tensor};

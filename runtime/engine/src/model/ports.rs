@@ -69,8 +69,8 @@ pub(super) fn select_outputs(
     outputs: &[&str],
     declared: &[PortFacts],
 ) -> Result<(), Refusal> {
-    for port in ports {
-        text::refuse(proto, &port.name)?;
+    for name in outputs {
+        text::refuse(proto, name)?;
     }
     let Some(graph) = proto.graph.as_mut() else {
         return Err(inspect::malformed("it holds no graph"));
