@@ -64,6 +64,8 @@ fn parts(model: &Path) -> Parts {
         inputs: vec![port("x", fields(4))],
         outputs: vec![port("y", fields(width))],
         steps: vec![],
+        states: vec![],
+        constants: vec![],
     };
     let zeros = vec![0.0; width as usize];
     let golden = golden(

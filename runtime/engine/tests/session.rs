@@ -239,7 +239,8 @@ fn a_worker_that_replaces_another_says_that_the_state_is_lost() {
 
 #[test]
 fn a_model_that_needs_more_than_the_contract_gives_is_refused_by_port() {
-    let changes: [(fn(&mut Parts), &str); 3] = [
+    type Change = fn(&mut Parts);
+    let changes: [(Change, &str); 3] = [
         (|parts| parts.contract.constants.clear(), "gain"),
         (|parts| parts.contract.states.clear(), "total"),
         (
