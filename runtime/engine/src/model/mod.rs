@@ -171,8 +171,8 @@ impl Model {
             .map_err(|error| shape_stage.refuse(&error))?;
         volume::check(&typed)?;
         operators::begin_anew(&mut typed);
-        let plan = typed
-            .into_optimized()
+        let plan = operators::flatten(&mut typed)
+            .and_then(|()| typed.into_optimized())
             .and_then(IntoRunnable::into_runnable)
             .map_err(|error| self.stage("optimise").refuse(&error))?;
         let state = SimpleState::new(&plan).map_err(|error| self.stage("run").refuse(&error))?;

@@ -3,6 +3,7 @@
 //! The same map is the allowlist: what is not in it is refused before anything is built.
 
 mod anew;
+mod convolution;
 pub(crate) mod division;
 pub(crate) mod ml;
 mod quantised;
@@ -11,6 +12,7 @@ mod sigmoid;
 use tract_onnx::Onnx;
 
 pub(crate) use anew::begin_anew;
+pub(crate) use convolution::flatten;
 
 /// The reader of models, with all operators.
 pub(crate) fn onnx() -> Onnx {
