@@ -151,8 +151,9 @@ impl FlatConvolution {
         from: usize,
         len: usize,
     ) {
+        let pieces = Pieces::new(from, len, self.pitch(), self.flat);
         for (row, offset) in panel.zip(self.offsets.iter()) {
-            for piece in Pieces::new(from, len, self.pitch()) {
+            for piece in pieces {
                 let at = offset + piece.y * self.plane[1] + piece.x;
                 row[piece.at..][..piece.len].copy_from_slice(&source[at..][..piece.len]);
             }
@@ -177,8 +178,12 @@ impl FlatConvolution {
         let weights = self.weights.chunks_exact(R * taps).skip(group * blocks);
         let bias = self.bias.chunks_exact(R).skip(group * blocks);
         let channels = result.chunks_mut(R * size);
+        // Where nothing falls between the rows, a channel is one of them.
+        let whole = self.pitch() == width;
+        let end = if whole { usize::MAX } else { width };
+        let pieces = Pieces::new(from, tile.len, self.pitch(), whole);
+        let mut sums = [[0.0; WIDTH_MAX]; R];
         for ((weights, bias), channels) in weights.zip(bias).zip(channels) {
-            let mut sums = [[0.0; WIDTH_MAX]; R];
             match tile.full {
                 true => multiply::<S, R, V>(simd, weights, bias, second, &mut sums),
                 false => multiply::<S, R, 1>(simd, weights, bias, second, &mut sums),
@@ -186,8 +191,8 @@ impl FlatConvolution {
             for (row, channel) in sums.iter_mut().zip(channels.chunks_exact_mut(size)) {
                 let row = &mut row[..tile.len];
                 self.steps.iter().for_each(|step| step.apply(row));
-                for piece in Pieces::new(from, tile.len, self.pitch()) {
-                    let len = piece.len.min(width.saturating_sub(piece.x));
+                for piece in pieces {
+                    let len = piece.len.min(end.saturating_sub(piece.x));
                     if len > 0 {
                         let to = &mut channel[piece.y * width + piece.x..][..len];
                         to.copy_from_slice(&row[piece.at..][..len]);
@@ -249,7 +254,8 @@ impl Step {
     }
 }
 
-/// A run of positions, cut where rows end.
+/// A run of positions, cut where rows end; or whole, as if all were one row.
+#[derive(Clone, Copy)]
 struct Pieces {
     y: usize,
     x: usize,
@@ -267,7 +273,8 @@ struct Piece {
 
 impl Pieces {
     #[inline(always)]
-    fn new(from: usize, len: usize, pitch: usize) -> Self {
+    fn new(from: usize, len: usize, pitch: usize, whole: bool) -> Self {
+        let pitch = if whole { usize::MAX } else { pitch };
         Self {
             y: from / pitch,
             x: from % pitch,
