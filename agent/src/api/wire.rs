@@ -306,7 +306,7 @@ mod tests {
             Err(WireError::Length { .. })
         ));
         assert!(matches!(
-            read(&[1], "FP16", one()),
+            read(&[1], "BYTES", one()),
             Err(WireError::Datatype { .. })
         ));
         assert!(matches!(

@@ -3,7 +3,7 @@
 //! The parser of the engine turns a byte of a hostile file into hundreds of bytes of memory, and
 //! believes what a tensor says of its size. This one believes nothing, keeps nothing but names and
 //! counts, and never calls itself: it walks the wire format of protocol buffers along
-//! [`schema`]'s fields, at most [`DEPTH_MAX`] messages deep, and refuses what no honest export
+//! `schema`'s fields, at most [`DEPTH_MAX`] messages deep, and refuses what no honest export
 //! contains.
 //!
 //! It answers *may this be parsed*, not *can this be run*: operators are `inspect`'s business.
