@@ -116,7 +116,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Gives back the pages beyond [`ARENA_KEEP_BYTES`], of which `used` bytes were written.
+    /// Gives back the pages beyond `ARENA_KEEP_BYTES`, of which `used` bytes were written.
     pub fn trim(&self, used: usize) -> io::Result<()> {
         if used as u64 <= ARENA_KEEP_BYTES {
             return Ok(());

@@ -24,7 +24,7 @@ pub const TENSORS_MAX: usize = 64;
 /// Dimensions of a tensor at most.
 pub const RANK_MAX: usize = 8;
 /// Frames above this go through the arena: from here on two copies there cost less than the socket's
-/// own, as measured on x86-64.
+/// own; an estimate, not swept.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 const LENGTH_BYTES: usize = 4;
 /// Set in the length of a frame that lies in the arena; no frame is that long.
