@@ -101,6 +101,11 @@ pub(crate) fn pack(request: &Pack, now: UnixSecs, output: &mut Output) -> Result
         micro: None,
     };
     let packed = write(&request.out, &draft)?;
+    if facts.quantised {
+        remark(
+            "note: the model is quantised; it is computed in f32, rounded to its own steps between",
+        );
+    }
     if answers.outputs_nonfinite > 0 {
         remark(format!(
             "note: {} output values over the sample are NaN or infinite",

@@ -266,3 +266,25 @@ fn a_constant_that_does_not_fit_its_input_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_quantised_model_is_packed_with_a_notice_of_how_it_is_computed() {
+    let world = ready();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/int8");
+    let onnx = format!("{folder}/mlp_qdq_u8i8_channel.onnx");
+    let linear = crate::fixture("linear.onnx").display().to_string();
+    let text = config("linear.onnx")
+        .replace(&linear, &onnx)
+        .replace("sample.csv", "sample.npz")
+        .replace(INPUT, "pixels")
+        .replace(OUTPUT, "shares")
+        .replace(r#"columns = ["a", "b", "c"]"#, "")
+        .replace(r#"columns = ["p", "q"]"#, "");
+    world.write("model.toml", &text);
+    let pixels: Vec<f32> = (0..8 * 64).map(|at| (at % 17) as f32).collect();
+    write_npz(&world, "sample.npz", &[("pixels", &[8, 64], &pixels)]);
+    let done = world.ok("pack model.toml --out digits.bwp");
+    assert!(done.stderr.contains("quantised"), "{}", done.stderr);
+    let plain = ready().ok("pack model.toml --out linear.bwp");
+    assert!(!plain.stderr.contains("quantised"), "{}", plain.stderr);
+}
