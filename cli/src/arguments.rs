@@ -487,6 +487,24 @@ pub(crate) enum DeviceCommand {
     },
     /// Make a claim with which one new device can enrol.
     Claim(DeviceClaim),
+    /// Shut a device out: its certificates are taken back and its connection ends.
+    ///
+    /// What it serves it goes on serving. A claim that names it lets it in again.
+    Revoke(DeviceRevoke),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceRevoke {
+    /// Its id.
+    pub(crate) device: DeviceId,
+    /// Why, for the audit log.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Don't ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 #[derive(Debug, Args)]

@@ -57,8 +57,10 @@ pub(crate) const ENTRIES_MAX: u32 = 1000;
         system::healthz,
         enrol::claim,
         enrol::enroll,
+        enrol::renew,
         devices::list,
         devices::show,
+        devices::revoke,
         devices::disable,
         why::why,
         packages::upload,
@@ -91,9 +93,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(system::openapi))
         .route("/v1/claims", post(enrol::claim))
         .route("/v1/enroll", post(enrol::enroll))
+        .route("/v1/renew", post(enrol::renew))
         .route("/v1/devices", get(devices::list))
         .route("/v1/devices/{device}", get(devices::show))
         .route("/v1/devices/{device}/why", get(why::why))
+        .route("/v1/devices/{device}/revoke", post(devices::revoke))
         .route("/v1/disable", post(devices::disable))
         .route("/v1/packages", get(packages::list))
         .route("/v1/packages/{id}", get(packages::show))

@@ -8,10 +8,12 @@ use bellwether_package::Digest;
 use tokio::sync::Notify;
 
 use crate::blobs::Blobs;
+use crate::broker::Sessions;
 use crate::ca::Ca;
 use crate::config::Config;
 use crate::director::Director;
 use crate::link::Link;
+use crate::revoked::Revoked;
 use crate::store::Store;
 use crate::trust::Trust;
 
@@ -36,6 +38,10 @@ pub struct App {
     pub mqtts: String,
     /// The link to the broker.
     pub link: Link,
+    /// The broker's sessions.
+    pub sessions: Sessions,
+    /// Who may not connect any more.
+    pub revoked: Arc<Revoked>,
     /// Whether releases may be offered that this server would refuse.
     pub drill_offer_unapproved: bool,
     /// Trust root and revocations in force.

@@ -10,12 +10,17 @@ pub mod probe;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_protocol::DeviceId;
 use rmqtt::context::ServerContext;
 use rmqtt::hook::Type;
 use rmqtt::net::Builder;
 use rmqtt::server::MqttServer;
+use rmqtt::types::{ClientId, Id};
+
+use crate::revoked::Revoked;
 
 /// Largest MQTT packet in bytes: a report or assignment with its topic and properties.
 const PACKET_BYTES_MAX: u32 = 32 * 1024;
@@ -75,7 +80,37 @@ pub struct TlsFiles<'a> {
 pub struct Broker {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its clients' sessions.
+    pub sessions: Sessions,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// The sessions of the broker's clients.
+#[derive(Clone)]
+pub struct Sessions {
+    context: ServerContext,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sessions")
+    }
+}
+
+impl Sessions {
+    /// Ends a device's connection and forgets its session, if there is one.
+    pub async fn end(&self, device: &DeviceId) {
+        let id = Id::from(self.context.node.id, ClientId::from(device.as_str()));
+        let shared = self.context.extends.shared().await;
+        let kicked = match shared.entry(id).try_lock().await {
+            Ok(mut entry) => entry.kick(true, true, true).await,
+            Err(cause) => Err(cause),
+        };
+        if let Err(cause) = kicked {
+            // What it does next is refused, and ends the connection.
+            tracing::warn!(%device, "the device's connection could not be ended: {cause:#}");
+        }
+    }
 }
 
 impl Drop for Broker {
@@ -90,7 +125,11 @@ impl Broker {
     /// # Errors
     ///
     /// [`BrokerError`] when it cannot.
-    pub async fn start(address: SocketAddr, files: TlsFiles<'_>) -> Result<Self, BrokerError> {
+    pub async fn start(
+        address: SocketAddr,
+        files: TlsFiles<'_>,
+        revoked: Arc<Revoked>,
+    ) -> Result<Self, BrokerError> {
         let setup = |cause: rmqtt::Error| BrokerError::Setup(format!("{cause:#}"));
         // Its own load check refuses every client while the machine is busy; ours are the bounds
         // above.
@@ -111,8 +150,11 @@ impl Broker {
             Type::MessagePublishCheckAcl,
             Type::ClientSubscribeCheckAcl,
         ] {
+            let handler = acl::OwnTopicsOnly {
+                revoked: revoked.clone(),
+            };
             hooks
-                .add_priority(kind, HOOK_PRIORITY, Box::new(acl::OwnTopicsOnly))
+                .add_priority(kind, HOOK_PRIORITY, Box::new(handler))
                 .await;
         }
         hooks.start().await;
@@ -125,6 +167,9 @@ impl Broker {
             })?;
         let listener = listener.tls().map_err(setup)?;
         let address = listener.local_addr().map_err(setup)?;
+        let sessions = Sessions {
+            context: context.clone(),
+        };
         let server = MqttServer::new(context)
             .listener_by_id(listener, address.port())
             .build();
@@ -133,7 +178,11 @@ impl Broker {
                 tracing::error!("the embedded broker stopped: {cause:#}");
             }
         });
-        Ok(Self { address, task })
+        Ok(Self {
+            address,
+            sessions,
+            task,
+        })
     }
 }
 

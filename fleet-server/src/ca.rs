@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use bellwether_package::Digest;
 use bellwether_package::digest::sha256;
+use bellwether_package::{Digest, UnixSecs};
 use bellwether_protocol::DeviceId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -55,6 +56,38 @@ pub struct Ca {
 impl std::fmt::Debug for Ca {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Ca({})", self.fingerprint())
+    }
+}
+
+/// A device's certificate, and what the database keeps of it.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    /// The certificate, in PEM.
+    pub pem: String,
+    /// Its serial number as [`serial_number`] gives it.
+    pub serial: String,
+    /// When it ends.
+    pub expires_at: UnixSecs,
+}
+
+/// A device's request for a certificate, signed by the key that it is for.
+pub struct Request(CertificateSigningRequestParams);
+
+impl Request {
+    /// Reads a request and checks its signature: whoever made it holds the key.
+    ///
+    /// # Errors
+    ///
+    /// [`CaError::Request`] when it is no usable request.
+    pub fn from_pem(csr_pem: &str) -> Result<Self, CaError> {
+        let request =
+            CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+        Ok(Self(request))
+    }
+
+    /// SHA-256 of the key.
+    pub fn key(&self) -> Digest {
+        sha256(&self.0.public_key.subject_public_key_info())
     }
 }
 
@@ -130,21 +163,24 @@ impl Ca {
     ///
     /// # Errors
     ///
-    /// [`CaError::Request`] when it is no usable request.
+    /// [`CaError::Request`] when its key cannot be certified.
     pub fn certify_device(
         &self,
         device: &DeviceId,
-        csr_pem: &str,
+        request: &Request,
         days: u32,
-    ) -> Result<String, CaError> {
-        let request =
-            CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+    ) -> Result<Certified, CaError> {
         let mut params = CertificateParams::new(Vec::new()).map_err(CaError::Own)?;
         client(&mut params, device.as_str(), days)?;
         let certificate = params
-            .signed_by(&request.public_key, &self.issuer)
+            .signed_by(&request.0.public_key, &self.issuer)
             .map_err(CaError::Request)?;
-        Ok(certificate.pem())
+        let expires = params.not_after.unix_timestamp();
+        Ok(Certified {
+            pem: certificate.pem(),
+            serial: serial_number(certificate.der()).ok_or(CaError::Pem)?,
+            expires_at: UnixSecs(u64::try_from(expires).unwrap_or(0)),
+        })
     }
 
     /// A client certificate with a new key: the server's own, or one for the probe.
@@ -193,6 +229,13 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let mut names = parsed.subject().iter_common_name();
     let name = names.next()?.as_str().ok()?.to_owned();
     names.next().is_none().then_some(name)
+}
+
+/// The serial number of a certificate in lower-case hexadecimal, without leading zeros: as the
+/// embedded broker tells it.
+pub fn serial_number(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate.as_ref()).ok()?;
+    Some(parsed.serial.to_str_radix(16))
 }
 
 fn client(params: &mut CertificateParams, name: &str, days: u32) -> Result<(), CaError> {

@@ -95,6 +95,10 @@ async fn store(
         reports::forget_before(&mut tx, before).await?;
     }
     for (device, report) in batch {
+        // What was under way when the device was shut out.
+        if app.revoked.holds_device(device) {
+            continue;
+        }
         // The broker let the device in by its certificate; its row may be gone all the same.
         if !reports::heard(&mut tx, device, now).await? {
             tracing::warn!(%device, "a report of a device that is not enrolled");

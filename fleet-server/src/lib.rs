@@ -31,6 +31,7 @@ pub mod director;
 pub mod ingest;
 pub mod link;
 pub mod planner;
+pub mod revoked;
 pub mod server;
 pub mod store;
 pub mod tls;

@@ -22,6 +22,8 @@ use crate::ca::{CaError, SERVER_CLIENT_NAME};
 use crate::config::Config;
 use crate::data::{DataDir, DataError, Endpoints};
 use crate::link::{Arrival, LinkLoop};
+use crate::revoked::Revoked;
+use crate::store::StoreError;
 use crate::tls::TlsError;
 use crate::trust::{Trust, TrustError};
 use crate::{api, assign, clock, ingest, link, planner, tls};
@@ -51,6 +53,9 @@ pub enum ServerError {
     /// The data folder cannot be used.
     #[error("the data folder cannot be used")]
     Data(#[from] DataError),
+    /// The database cannot be read.
+    #[error("the database failed")]
+    Store(#[from] StoreError),
     /// The trust root's file cannot be read.
     #[error(
         "the trust root {path} cannot be read; name the file that `bellwether trust init` made"
@@ -214,7 +219,9 @@ async fn start(run: Run, data: &DataDir) -> Result<Started, ServerError> {
         key: &key,
         ca: &data.ca(),
     };
-    let broker = Broker::start(config.mqtts, files).await?;
+    let revoked = Arc::new(Revoked::default());
+    revoked.look(&store).await?;
+    let broker = Broker::start(config.mqtts, files, revoked.clone()).await?;
     devices_are_kept_apart(broker.address, &ca).await?;
     tracing::info!("the broker keeps devices apart");
 
@@ -233,6 +240,8 @@ async fn start(run: Run, data: &DataDir) -> Result<Started, ServerError> {
         director,
         mqtts,
         link,
+        sessions: broker.sessions.clone(),
+        revoked,
         drill_offer_unapproved,
         trust: RwLock::new(Arc::new(trust)),
         assignments_changed: Notify::new(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`documents`] | trust root chain and revocation list in force |
 //! | [`devices`] | claims, devices, their slots, signed assignments |
+//! | [`certificates`] | devices' certificates, and which are taken back |
 //! | [`mod@packages`] | packages and their approvals |
 //! | [`rollouts`] | rollouts, arms, decisions |
 //! | [`reports`] | windows, outcomes, statuses, and which reports were taken |
@@ -12,6 +13,7 @@
 //! A process killed at any moment leaves either all of a transaction or nothing of it. A write
 //! that depends on what was read compares a generation when it commits.
 
+pub mod certificates;
 pub mod devices;
 pub mod documents;
 pub mod packages;

@@ -9,6 +9,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::ca::{Ca, Identity};
 
+/// What we speak: everything that talks to us is ours, so nothing older is needed.
+const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
 /// TLS cannot be set up. We are at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -31,7 +34,7 @@ pub fn server(ca: &Ca, identity: &Identity) -> Result<Arc<ServerConfig>, TlsErro
         .allow_unauthenticated()
         .build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(VERSIONS)?
         .with_client_cert_verifier(verifier)
         // With the CA, so that an enrolling device can pin it by its fingerprint.
         .with_single_cert(
@@ -49,7 +52,7 @@ pub fn server(ca: &Ca, identity: &Identity) -> Result<Arc<ServerConfig>, TlsErro
 /// [`TlsError`] when our own files do not fit together.
 pub fn client(ca: &Ca, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(VERSIONS)?
         .with_root_certificates(roots(ca)?);
     Ok(Arc::new(match identity {
         Some(identity) => {

@@ -117,6 +117,9 @@ fn device(command: DeviceCommand, now: u64, output: &mut Output) -> Result<()> {
         DeviceCommand::Claim(request) => {
             fleet::claim(&Client::new(&request.connection)?, &request, output)
         }
+        DeviceCommand::Revoke(request) => {
+            fleet::device_revoke(&Client::new(&request.connection)?, &request, output)
+        }
     }
 }
 

@@ -36,9 +36,16 @@ pub(super) struct Device {
     pub(super) device: String,
     pub(super) attributes: BTreeMap<String, String>,
     pub(super) last_seen: Option<u64>,
+    pub(super) revoked: Option<DeviceRevoked>,
     pub(super) health: Option<Health>,
     pub(super) slots: Vec<Slot>,
     pub(super) flags: Vec<Flag>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DeviceRevoked {
+    pub(super) at: u64,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::answers::{Claim, Device, Health, OrderAccepted, Slot, Why};
 use super::client::segment;
 use super::{Client, ago, parse, short, short_or_none};
-use crate::arguments::{self, DeviceClaim};
+use crate::arguments::{self, DeviceClaim, DeviceRevoke};
 use crate::failure::{Failure, Result};
 use crate::files::{self, Existing, Readers};
 use crate::output::{self, Output, human_bytes};
@@ -56,6 +56,10 @@ pub(crate) fn show(client: &Client, device: &str, now: u64, output: &mut Output)
             device.device,
             ago(now, device.last_seen)
         ))?;
+        if let Some(revoked) = &device.revoked {
+            let since = ago(now, Some(revoked.at));
+            output.line(format!("  shut out    {since}: {}", revoked.reason))?;
+        }
         output.line(format!("  attributes  {}", attributes.join(" ")))?;
         if let Some(health) = &device.health {
             output.line(format!("  health      {}", health_line(health)))?;
@@ -117,6 +121,25 @@ pub(crate) fn claim(client: &Client, request: &DeviceClaim, output: &mut Output)
     output.show(&answer, |output| {
         output.line(format!("claim      {}", claim.claim))?;
         claim_rest(&claim, output)
+    })
+}
+
+/// Shuts a device out.
+///
+/// # Errors
+/// When nobody consents, or those of the server.
+pub(crate) fn revoke(client: &Client, request: &DeviceRevoke, output: &mut Output) -> Result<()> {
+    let device = &request.device;
+    let question = format!(
+        "{device} will not reach the server any more, until it is enrolled again with a new claim."
+    );
+    if !request.yes && !output::confirm(&question, "--yes")? {
+        return Err(Failure::operator("not shut out: nobody said yes").next("nothing was changed"));
+    }
+    let path = format!("/v1/devices/{}/revoke", segment(device.as_str()));
+    let answer = client.order(&path, &json!({ "reason": request.reason }))?;
+    output.show(&answer, |output| {
+        output.line(format!("{device} is shut out"))
     })
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use crate::app::App;
-use crate::ca::common_name;
+use crate::ca::{common_name, serial_number};
 use crate::secret;
 
 /// An operator, known by the API token.
@@ -27,6 +27,15 @@ pub enum Caller {
     Operator,
     /// Known by its certificate.
     Device(DeviceId),
+}
+
+/// A device, known by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The device.
+    pub device: DeviceId,
+    /// Serial number of the certificate that it shows.
+    pub serial: String,
 }
 
 /// A request's JSON body; what cannot be read gets our own error body.
@@ -60,27 +69,47 @@ impl FromRequestParts<Arc<App>> for Caller {
                 .await
                 .map(|Operator| Self::Operator);
         }
-        // The handshake has checked the certificate against our CA; here it is only read.
-        let device = parts
-            .extensions
-            .get::<Arc<TlsInfo>>()
-            .and_then(|tls| tls.peer_certificates.first())
-            .and_then(|der| common_name(&CertificateDer::from(der.as_slice())))
-            .and_then(|name| DeviceId::new(&name).ok());
-        let device = device.ok_or_else(|| {
+        let holder = Holder::from_request_parts(parts, app).await?;
+        Ok(Self::Device(holder.device))
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Holder {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let holder = shown(parts).ok_or_else(|| {
             unauthorized(
                 "credentials-missing",
                 "the request has neither token nor certificate",
             )
         })?;
-        if app.store.device(&device).await?.is_none() {
+        if app.revoked.holds(&holder.device, Some(&holder.serial)) {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "certificate-revoked",
+                "the device, or its certificate, was taken back",
+                "enrol the device again with a claim that names it: `bellwether device claim`",
+            ));
+        }
+        if app.store.device(&holder.device).await?.is_none() {
             return Err(unauthorized(
                 "device-unknown",
                 "the certificate's device is not enrolled",
             ));
         }
-        Ok(Self::Device(device))
+        Ok(holder)
     }
+}
+
+/// Who the certificate is of. The handshake has checked it against our CA; here it is only read.
+fn shown(parts: &Parts) -> Option<Holder> {
+    let tls = parts.extensions.get::<Arc<TlsInfo>>()?;
+    let certificate = CertificateDer::from(tls.peer_certificates.first()?.as_slice());
+    Some(Holder {
+        device: DeviceId::new(&common_name(&certificate)?).ok()?,
+        serial: serial_number(&certificate)?,
+    })
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Input<T> {

@@ -1,4 +1,4 @@
-//! Devices: what they are, what they shall do, what they do; and the order to stop.
+//! Devices: what they are, what they shall do, what they do; the order to stop, and shutting out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,14 +16,18 @@ use super::enrol::device_id;
 use super::error::ApiError;
 use super::records::flag_view;
 use super::types::{
-    Device, DeviceHealth, DisableRequest, ErrorBody, Flag, OrderAccepted, Outcome, Slot,
+    Device, DeviceHealth, DeviceRevoked, DisableRequest, ErrorBody, Flag, OrderAccepted, Outcome,
+    RevokeDeviceRequest, Slot,
 };
 use crate::app::App;
 use crate::clock;
 use crate::planner::untried;
 use crate::store::devices::{DeviceRow, SlotRow};
 use crate::store::reports::OutcomeRow;
-use crate::store::{StoreError, devices, records};
+use crate::store::{StoreError, certificates, devices, records};
+
+/// Longest reason for shutting a device out, in bytes: a sentence or two.
+const REASON_BYTES_MAX: usize = 400;
 
 /// All devices.
 #[utoipa::path(get, path = "/v1/devices",
@@ -50,6 +54,39 @@ pub(super) async fn show(
     Ok(Json(parts.device(&row)))
 }
 
+/// Shuts a device out: its certificates are taken back and its connection ends. What it serves it
+/// goes on serving. A claim that names it lets it in again.
+#[utoipa::path(post, path = "/v1/devices/{device}/revoke", params(("device" = String, Path)),
+    request_body = RevokeDeviceRequest,
+    responses((status = 200, body = DeviceRevoked), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn revoke(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    Path(device): Path<String>,
+    Input(request): Input<RevokeDeviceRequest>,
+) -> Result<Json<DeviceRevoked>, ApiError> {
+    let now = clock::now();
+    let device = find(&app, &device).await?.device;
+    let reason = request.reason.trim();
+    if reason.is_empty() || reason.len() > REASON_BYTES_MAX {
+        let message = format!("a reason has 1 to {REASON_BYTES_MAX} bytes");
+        return Err(ApiError::bad("reason", message));
+    }
+    let mut tx = app.store.write().await?;
+    certificates::revoke_device(&mut tx, &device, reason, now).await?;
+    let subject = device.as_str();
+    records::note(&mut tx, now, "operator", "revoke-device", subject, reason).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    // First nobody comes in, then whoever is in goes out.
+    app.revoked.look(&app.store).await?;
+    app.sessions.end(&device).await;
+    tracing::info!(%device, "shut out");
+    Ok(Json(DeviceRevoked {
+        at: now.0,
+        reason: reason.to_owned(),
+    }))
+}
+
 /// Orders a cohort's slot to answer with nothing.
 #[utoipa::path(post, path = "/v1/disable", request_body = DisableRequest,
     responses((status = 200, body = OrderAccepted), (status = "4XX", body = ErrorBody)))]
@@ -67,7 +104,7 @@ pub(super) async fn disable(
     let rows = app.store.devices().await?;
     let cohort: Vec<&DeviceRow> = rows
         .iter()
-        .filter(|row| selector.matches(&row.selectable()))
+        .filter(|row| row.revoked.is_none() && selector.matches(&row.selectable()))
         .collect();
     if cohort.is_empty() {
         return Err(ApiError::bad(
@@ -176,6 +213,10 @@ impl Parts {
             device: row.device.to_string(),
             attributes: row.attributes.clone(),
             enrolled_at: row.enrolled_at.0,
+            revoked: row.revoked.as_ref().map(|(at, reason)| DeviceRevoked {
+                at: at.0,
+                reason: reason.clone(),
+            }),
             last_seen: row.last_seen.map(|at| at.0),
             health: row
                 .health

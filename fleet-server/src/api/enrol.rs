@@ -1,4 +1,4 @@
-//! Claims and enrolment: from a one-use secret to a certificate.
+//! Claims, enrolment and renewal: from a one-use secret to a certificate, and to the next one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use bellwether_package::Attribute;
 use bellwether_package::ids::ATTRIBUTES_MAX;
 use bellwether_protocol::DeviceId;
 
-use super::auth::{Input, Operator};
+use super::auth::{Holder, Input, Operator};
 use super::error::ApiError;
-use super::types::{Claim, ClaimRequest, EnrollRequest, Enrolled, ErrorBody};
+use super::types::{
+    Claim, ClaimRequest, EnrollRequest, Enrolled, ErrorBody, RenewRequest, Renewed,
+};
 use crate::app::App;
-use crate::ca::CSR_BYTES_MAX;
-use crate::store::{StoreError, devices, records};
+use crate::ca::{CSR_BYTES_MAX, Certified, Request};
+use crate::store::{StoreError, certificates, devices, records};
 use crate::{clock, secret};
 
 /// How long a claim may be used if nobody says otherwise.
@@ -26,6 +28,9 @@ const CLAIM_SECS: u64 = 3600;
 const CLAIM_SECS_MAX: u64 = 24 * 3600;
 /// Claims that may be open at once: beyond that somebody mints them in a loop.
 const CLAIMS_MAX: u64 = 10_000;
+
+/// A device's latest certificates that stay good when another is made: it may lose some answers.
+const CERTIFICATES_KEPT: u32 = 4;
 
 /// Makes a claim for one enrolment.
 #[utoipa::path(post, path = "/v1/claims", request_body = ClaimRequest,
@@ -88,10 +93,7 @@ pub(super) async fn enroll(
     let now = clock::now();
     let device = device_id(&request.device)?;
     check_attributes("attributes", &request.attributes)?;
-    if request.csr_pem.len() > CSR_BYTES_MAX {
-        let message = format!("a certificate request has at most {CSR_BYTES_MAX} bytes");
-        return Err(ApiError::bad("csr", message));
-    }
+    let csr = read_request(&request.csr_pem)?;
     let digest = secret::digest(request.claim.trim());
     let mut tx = app.store.write().await?;
     // Nothing tells a stranger whether a claim is unknown, or meant for another device.
@@ -99,14 +101,16 @@ pub(super) async fn enroll(
         .await?
         .filter(|claim| claim.device.as_ref().is_none_or(|only| *only == device))
         .ok_or_else(|| refused("claim-unknown", "the claim is not one of this server's"))?;
-    if claim.used {
+    // The same device with the same key asks again: the answer to its first request was lost.
+    let again = claim.used == Some((device.clone(), Some(csr.key())));
+    if claim.used.is_some() && !again {
         return Err(refused("claim-used", "the claim was used already"));
     }
     if now >= claim.expires_at {
         return Err(refused("claim-expired", "the claim has expired"));
     }
     // A device that is known is replaced only by a claim that names it.
-    if claim.device.is_none() && devices::is_enrolled(&mut tx, &device).await? {
+    if claim.device.is_none() && !again && devices::is_enrolled(&mut tx, &device).await? {
         return Err(ApiError::conflict(
             "device-taken",
             format!("there is a device {device} already"),
@@ -116,23 +120,65 @@ pub(super) async fn enroll(
     let mut attributes = request.attributes;
     attributes.extend(claim.tags);
     check_attributes("attributes and tags", &attributes)?;
-    let days = app.config.device_certificate_days;
-    let certificate_pem = app
-        .ca
-        .certify_device(&device, &request.csr_pem, days)
-        .map_err(|cause| ApiError::bad("csr", cause.to_string()))?;
-    devices::enrol(&mut tx, &digest, &device, &attributes, now).await?;
+    let certified = certify(&app, &device, &csr)?;
+    devices::enrol(&mut tx, &digest, &device, &csr.key(), &attributes, now).await?;
+    // Whoever holds an older key of this device is not the device any more.
+    certificates::revoke_certificates(&mut tx, &device, now).await?;
+    certificates::put_certificate(&mut tx, &device, &certified, now).await?;
     let actor = format!("device:{device}");
     records::note(&mut tx, now, &actor, "enrol", device.as_str(), "").await?;
     tx.commit().await.map_err(StoreError::from)?;
     tracing::info!(%device, "enrolled");
+    app.revoked.look(&app.store).await?;
+    app.sessions.end(&device).await;
     Ok(Json(Enrolled {
-        certificate_pem,
+        certificate_pem: certified.pem,
         ca_pem: app.ca.certificate_pem().to_owned(),
         mqtts: app.mqtts.clone(),
         trust_root_b64: STANDARD.encode(app.trust().chain_file()),
         attributes,
     }))
+}
+
+/// Gives a device its next certificate, for a key of its choice; the one that it shows stays good.
+#[utoipa::path(post, path = "/v1/renew", request_body = RenewRequest,
+    responses((status = 200, body = Renewed), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn renew(
+    holder: Holder,
+    State(app): State<Arc<App>>,
+    Input(request): Input<RenewRequest>,
+) -> Result<Json<Renewed>, ApiError> {
+    let now = clock::now();
+    let Holder { device, serial } = holder;
+    let certified = certify(&app, &device, &read_request(&request.csr_pem)?)?;
+    let mut tx = app.store.write().await?;
+    certificates::put_certificate(&mut tx, &device, &certified, now).await?;
+    let kept = CERTIFICATES_KEPT;
+    certificates::revoke_older_certificates(&mut tx, &device, &serial, kept, now).await?;
+    let actor = format!("device:{device}");
+    records::note(&mut tx, now, &actor, "renew", device.as_str(), "").await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    app.revoked.look(&app.store).await?;
+    tracing::info!(%device, "certificate renewed");
+    Ok(Json(Renewed {
+        certificate_pem: certified.pem,
+        mqtts: app.mqtts.clone(),
+    }))
+}
+
+fn read_request(csr_pem: &str) -> Result<Request, ApiError> {
+    if csr_pem.len() > CSR_BYTES_MAX {
+        let message = format!("a certificate request has at most {CSR_BYTES_MAX} bytes");
+        return Err(ApiError::bad("csr", message));
+    }
+    Request::from_pem(csr_pem).map_err(|cause| ApiError::bad("csr", cause.to_string()))
+}
+
+fn certify(app: &App, device: &DeviceId, csr: &Request) -> Result<Certified, ApiError> {
+    let days = app.config.device_certificate_days;
+    app.ca
+        .certify_device(device, csr, days)
+        .map_err(|cause| ApiError::bad("csr", cause.to_string()))
 }
 
 fn refused(code: &'static str, message: &str) -> ApiError {

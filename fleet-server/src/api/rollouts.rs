@@ -42,7 +42,7 @@ pub(super) async fn create(
     let rows = app.store.devices().await?;
     let cohort: Vec<&DeviceRow> = rows
         .iter()
-        .filter(|row| selector.matches(&row.selectable()))
+        .filter(|row| row.revoked.is_none() && selector.matches(&row.selectable()))
         .collect();
     if cohort.is_empty() {
         return Err(ApiError::bad(

@@ -86,6 +86,40 @@ pub struct EnrollRequest {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// A device's request for its next certificate.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// PKCS #10 request in PEM. Only its key is used.
+    pub csr_pem: String,
+}
+
+/// A device's next certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Renewed {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// `host:port` of the broker, which may have moved.
+    pub mqtts: String,
+}
+
+/// Why a device is shut out.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeDeviceRequest {
+    /// For the audit log, and for whoever looks at the device.
+    pub reason: String,
+}
+
+/// That a device is shut out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceRevoked {
+    /// Since when.
+    pub at: u64,
+    /// Why.
+    pub reason: String,
+}
+
 /// What an enrolled device needs from then on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Enrolled {
@@ -111,6 +145,8 @@ pub struct Device {
     pub attributes: BTreeMap<String, String>,
     /// When it enrolled.
     pub enrolled_at: u64,
+    /// Set when it may not connect any more.
+    pub revoked: Option<DeviceRevoked>,
     /// When a report of it last arrived.
     pub last_seen: Option<u64>,
     /// Its latest health report.

@@ -4,6 +4,8 @@
 //! device's client id must be its certificate's common name: otherwise it could take over another
 //! device's session. It may have no last will: the broker publishes wills without asking anybody.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bellwether_protocol::{DeviceId, Topic, topic::INGEST_FILTER};
 use rmqtt::codec::v5::SubscribeAckReason;
@@ -13,16 +15,19 @@ use rmqtt::types::{
 };
 
 use crate::ca::SERVER_CLIENT_NAME;
+use crate::revoked::Revoked;
 
-/// Ties each client to its own topics.
-pub(crate) struct OwnTopicsOnly;
+/// Ties each client to its own topics, and lets nobody in who was shut out.
+pub(crate) struct OwnTopicsOnly {
+    pub(crate) revoked: Arc<Revoked>,
+}
 
 #[async_trait]
 impl Handler for OwnTopicsOnly {
     async fn hook(&self, parameter: &Parameter, acc: Option<HookResult>) -> ReturnType {
         match parameter {
             Parameter::ClientAuthenticate(client) => {
-                let result = if may_connect(client) {
+                let result = if self.may_connect(client) {
                     AuthResult::Allow(false, None)
                 } else {
                     tracing::warn!(client = %client.client_id(), "refused an MQTT client");
@@ -31,16 +36,18 @@ impl Handler for OwnTopicsOnly {
                 (false, Some(HookResult::AuthResult(result)))
             }
             Parameter::MessagePublishCheckAcl(session, message) => {
-                let result = if may_publish(&session.id.client_id, message) {
+                let shut_out = self.is_shut_out(&session.id.client_id);
+                let result = if !shut_out && may_publish(&session.id.client_id, message) {
                     PublishAclResult::allow()
                 } else {
                     tracing::warn!(client = %session.id.client_id, "refused a publication");
-                    PublishAclResult::rejected(false, None)
+                    PublishAclResult::rejected(shut_out, None)
                 };
                 (false, Some(HookResult::PublishAclResult(result)))
             }
             Parameter::ClientSubscribeCheckAcl(session, subscription) => {
-                let result = if may_subscribe(&session.id.client_id, subscription) {
+                let client: &str = &session.id.client_id;
+                let result = if !self.is_shut_out(client) && may_subscribe(client, subscription) {
                     SubscribeAclResult::new_success(subscription.opts.qos(), None)
                 } else {
                     tracing::warn!(client = %session.id.client_id, "refused a subscription");
@@ -53,12 +60,25 @@ impl Handler for OwnTopicsOnly {
     }
 }
 
-fn may_connect(client: &ConnectInfo) -> bool {
-    let Some(name) = client.cert().and_then(|cert| cert.common_name.as_deref()) else {
-        return false;
-    };
-    let known = name == SERVER_CLIENT_NAME || DeviceId::new(name).is_ok();
-    known && client.client_id() == name && client.last_will().is_none()
+impl OwnTopicsOnly {
+    fn may_connect(&self, client: &ConnectInfo) -> bool {
+        let Some(certificate) = client.cert() else {
+            return false;
+        };
+        let Some(name) = certificate.common_name.as_deref() else {
+            return false;
+        };
+        let known = match DeviceId::new(name) {
+            Ok(device) => !self.revoked.holds(&device, certificate.serial.as_deref()),
+            Err(_) => name == SERVER_CLIENT_NAME,
+        };
+        known && client.client_id() == name && client.last_will().is_none()
+    }
+
+    /// A device that was shut out while it was connecting is found out by what it does next.
+    fn is_shut_out(&self, client: &str) -> bool {
+        DeviceId::new(client).is_ok_and(|device| self.revoked.holds_device(&device))
+    }
 }
 
 fn may_publish(client: &str, message: &Publish) -> bool {

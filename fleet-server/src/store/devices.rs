@@ -21,8 +21,8 @@ pub struct ClaimRow {
     pub tags: Attributes,
     /// From then on it cannot be used.
     pub expires_at: UnixSecs,
-    /// Whether it was used.
-    pub used: bool,
+    /// Who used it, and for which key.
+    pub used: Option<(DeviceId, Option<Digest>)>,
 }
 
 /// A device.
@@ -34,6 +34,8 @@ pub struct DeviceRow {
     pub attributes: Attributes,
     /// When it enrolled.
     pub enrolled_at: UnixSecs,
+    /// Since when it may not connect any more, and why.
+    pub revoked: Option<(UnixSecs, String)>,
     /// When a report of it last arrived.
     pub last_seen: Option<UnixSecs>,
     /// Its latest health report, and when it was made by its clock.
@@ -231,17 +233,21 @@ pub async fn open_claims(tx: &mut Write) -> Result<u64, StoreError> {
 ///
 /// [`StoreError`].
 pub async fn claim(tx: &mut Write, digest: &Digest) -> Result<Option<ClaimRow>, StoreError> {
-    let row = sqlx::query("select device, tags, expires_at, used_at from claims where digest = $1")
+    let row = sqlx::query("select * from claims where digest = $1")
         .bind(&digest.0[..])
         .fetch_optional(&mut **tx)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let device: Option<String> = row.get("device");
+    let used_by: Option<String> = row.get("used_by");
+    let used_by = used_by.map(|text| parse(&text, "device id")).transpose()?;
+    let used_key: Option<Vec<u8>> = row.get("used_key");
+    let used_key = used_key.and_then(|bytes| Some(Digest(bytes.try_into().ok()?)));
     Ok(Some(ClaimRow {
         device: device.map(|text| parse(&text, "device id")).transpose()?,
         tags: from_json(row.get("tags"), "claim's tags")?,
         expires_at: at(row.get("expires_at")),
-        used: row.get::<Option<i64>, _>("used_at").is_some(),
+        used: used_by.zip(Some(used_key)),
     }))
 }
 
@@ -258,7 +264,8 @@ pub async fn is_enrolled(tx: &mut Write, device: &DeviceId) -> Result<bool, Stor
     Ok(row.is_some())
 }
 
-/// Enrols a device, or enrols it again, and uses the claim up.
+/// Enrols a device, or enrols it again, and uses the claim up for `key`. A device that was shut
+/// out is let in again.
 ///
 /// # Errors
 ///
@@ -267,19 +274,22 @@ pub async fn enrol(
     tx: &mut Write,
     claim: &Digest,
     device: &DeviceId,
+    key: &Digest,
     attributes: &Attributes,
     now: UnixSecs,
 ) -> Result<(), StoreError> {
-    sqlx::query("update claims set used_at = $1, used_by = $2 where digest = $3")
+    sqlx::query("update claims set used_at = $1, used_by = $2, used_key = $4 where digest = $3")
         .bind(secs(now))
         .bind(device.as_str())
         .bind(&claim.0[..])
+        .bind(&key.0[..])
         .execute(&mut **tx)
         .await?;
     sqlx::query(
         "insert into devices (device, attributes, enrolled_at) values ($1, $2, $3)
          on conflict (device) do update
-         set attributes = excluded.attributes, enrolled_at = excluded.enrolled_at",
+         set attributes = excluded.attributes, enrolled_at = excluded.enrolled_at,
+             revoked_at = null, revoked_why = null",
     )
     .bind(device.as_str())
     .bind(to_json(attributes))
@@ -390,6 +400,7 @@ pub async fn put_signed(
 fn device_row(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
     let health: Option<Vec<u8>> = row.get("health");
     let health_at: Option<i64> = row.get("health_at");
+    let revoked_at: Option<i64> = row.get("revoked_at");
     let health = health
         .map(|bytes| from_bytes(&bytes, "health report"))
         .transpose()?;
@@ -397,6 +408,7 @@ fn device_row(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
         device: parse(row.get("device"), "device id")?,
         attributes: from_json(row.get("attributes"), "device's attributes")?,
         enrolled_at: at(row.get("enrolled_at")),
+        revoked: revoked_at.map(at).zip(row.get("revoked_why")),
         last_seen: row.get::<Option<i64>, _>("last_seen").map(at),
         health: health_at.map(at).zip(health),
     })

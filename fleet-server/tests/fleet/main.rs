@@ -3,6 +3,7 @@
 
 mod support;
 
+mod certificates;
 mod content;
 mod enrolment;
 mod full_disk;

@@ -219,6 +219,12 @@ impl Fleet {
         CertificateDer::from_pem_file(self.data().join("ca.pem")).expect("a certificate")
     }
 
+    pub(crate) fn roots(&self) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.ca()).expect("a CA");
+        roots
+    }
+
     pub(crate) fn operator(&self) -> Http {
         Http::new(self, Some(self.token.clone()), None)
     }
@@ -301,6 +307,11 @@ impl Fleet {
         let pair = rcgen::KeyPair::generate().expect("a key");
         let (status, answer) = self.ask_to_enrol(&claim, device, &pair);
         assert_eq!(status, 200, "{answer}");
+        self.device(device, &pair, &answer)
+    }
+
+    /// The device that holds this key and was given the certificate in `answer`.
+    pub(crate) fn device(&self, device: &str, pair: &rcgen::KeyPair, answer: &Value) -> Device {
         let pem = answer["certificate_pem"].as_str().expect("text");
         Device {
             id: DeviceId::new(device).expect("an id"),
@@ -320,12 +331,7 @@ impl Fleet {
         device: &str,
         pair: &rcgen::KeyPair,
     ) -> (u16, Value) {
-        let params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
-        let csr = params
-            .serialize_request(pair)
-            .expect("a request")
-            .pem()
-            .expect("PEM");
+        let csr = certificate_request(pair);
         let ask = json!({
             "claim": claim, "device": device, "csr_pem": csr, "attributes": { "class": "pump" },
         });
@@ -358,6 +364,13 @@ impl Fleet {
         };
         open_assignment(bytes, &to)
     }
+}
+
+/// A certificate request for that key, in PEM.
+pub(crate) fn certificate_request(pair: &rcgen::KeyPair) -> String {
+    let params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
+    let csr = params.serialize_request(pair).expect("a request");
+    csr.pem().expect("PEM")
 }
 
 /// A client of the REST API.
@@ -588,6 +601,15 @@ impl Mqtt {
             _ => None,
         })
         .expect("connected")
+    }
+
+    /// Waits until the broker ends the connection.
+    pub(crate) fn ended(&mut self) {
+        let ended = self.until("the end of the connection", |packet| {
+            matches!(packet, Packet::Disconnect(_)).then_some(())
+        });
+        // With a farewell or without.
+        let _ = ended;
     }
 
     /// Whether the broker granted it.
