@@ -2,6 +2,7 @@
 //! same confined worker, the same steps and the same frames as on a device, but no session, which
 //! only approval gives.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Rehearsal {
         let limits = Limits {
             memory_bytes: MEMORY_BYTES,
             cpu_secs: CPU_SECS,
+            threads: NonZeroU32::MIN,
         };
         let worker = Worker::start(&worker_program()?, blob, limits).map_err(|error| {
             Failure::new(Who::Machine, "the worker could not be started")

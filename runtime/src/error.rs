@@ -52,6 +52,9 @@ pub enum OpenError {
     /// The request does not fit a frame: a mistake of ours, or a contract beyond all bounds.
     #[error("the contract does not fit a frame")]
     Frame(#[source] FrameError),
+    /// The system gives no more threads. The device is at fault, or the options ask for too many.
+    #[error("the threads that the options ask for cannot be started")]
+    Threads(#[source] io::Error),
     /// The model's bytes cannot be held in memory. The device is at fault.
     #[error("the model's bytes cannot be sealed in memory")]
     Blob(#[source] io::Error),

@@ -44,8 +44,15 @@ pub struct Run {
     pub fresh: bool,
 }
 
+impl Run {
+    /// The output of the contract's port `name`; `None` if the contract has no such output.
+    pub fn output(&self, name: &str) -> Option<&Tensor> {
+        self.outputs.iter().find(|tensor| tensor.name == name)
+    }
+}
+
 impl Session {
-    /// Starts a worker on the package's ONNX model.
+    /// Starts a worker, or the engine in this process, on the package's ONNX model.
     ///
     /// `blob` holds the model's bytes, as [`BlobSealer`](crate::BlobSealer) sealed them while the
     /// package was read; other bytes than the manifest's are refused.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    num::NonZeroU32,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -19,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(200);
 const LIMITS: Limits = Limits {
     memory_bytes: 1 << 30,
+    threads: NonZeroU32::MIN,
     cpu_secs: 60,
 };
 

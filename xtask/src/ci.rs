@@ -44,6 +44,7 @@ fn checks(full: bool) -> Vec<Check> {
             Box::new(|| shell::run(&mut shell::cargo(["build", "--workspace", "--bins"]))),
         ),
         ("tests", Box::new(tests)),
+        ("tests in process", Box::new(tests_in_process)),
         ("fuzz", Box::new(move || fuzz::run(None, fuzz_seconds))),
         ("demo", Box::new(|| demo::run(&demo::Options::default()))),
         ("licences", Box::new(licences::run)),
@@ -81,6 +82,19 @@ fn no_std() -> anyhow::Result<()> {
 
 fn tests() -> anyhow::Result<()> {
     shell::run(&mut shell::cargo(["test", "--workspace", "--no-fail-fast"]))
+}
+
+/// The engine without a worker: behind a feature, so that nothing else links it by accident. The
+/// whole workspace is named, so that dependencies keep the features that they were built with.
+fn tests_in_process() -> anyhow::Result<()> {
+    shell::run(&mut shell::cargo([
+        "test",
+        "--workspace",
+        "--features",
+        "bellwether-runtime/engine",
+        "--test",
+        "in_process",
+    ]))
 }
 
 fn summary(rows: &[(&str, bool, Duration)]) -> anyhow::Result<()> {

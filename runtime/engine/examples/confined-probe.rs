@@ -10,8 +10,10 @@ use std::{
     fs::{self, File},
     io,
     net::TcpStream,
+    num::NonZeroU32,
     os::unix::net::{UnixDatagram, UnixStream},
     process::Command,
+    thread,
 };
 
 use bellwether_engine::confine::{confine, lock_calls, lock_files};
@@ -25,6 +27,7 @@ use rustix::{
 const LIMITS: Limits = Limits {
     memory_bytes: 1 << 30,
     cpu_secs: 10,
+    threads: NonZeroU32::new(2).unwrap(),
 };
 
 fn main() {
@@ -37,11 +40,25 @@ fn main() {
     match lock.as_str() {
         "files" => assert_ne!(lock_files().unwrap(), Lock::Absent),
         "calls" => assert!(lock_calls().unwrap()),
-        "all" => drop(confine(LIMITS).unwrap()),
+        "all" => {
+            let (_, threads) = confine(LIMITS).unwrap();
+            threads.each(|| reach_from_a_thread(&file, port));
+        }
         other => panic!("no such lock: {other}"),
     }
     reach(&file, port);
     break_out(parent);
+}
+
+/// The same, from a thread that was there before the locks were whole.
+fn reach_from_a_thread(file: &str, port: u16) {
+    let current = thread::current();
+    let name = current.name().unwrap();
+    tell(&format!("{name}: read a file"), File::open(file));
+    let connected = TcpStream::connect(("127.0.0.1", port));
+    tell(&format!("{name}: connect by TCP"), connected);
+    let started = thread::Builder::new().spawn(|| ());
+    tell(&format!("{name}: start a thread"), started);
 }
 
 /// Files and sockets.
@@ -64,8 +81,8 @@ fn reach(file: &str, port: u16) {
 fn break_out(parent: Pid) {
     let status = Command::new("/bin/true").status();
     tell("start a program", status);
-    let thread = std::thread::Builder::new().spawn(|| ());
-    tell("start a thread", thread.map(|thread| thread.join()));
+    let started = thread::Builder::new().spawn(|| ());
+    tell("start a thread", started.map(|thread| thread.join()));
     tell(
         "signal the parent",
         kill_process(parent, Signal::CONT).map_err(Into::into),

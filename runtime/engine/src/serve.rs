@@ -15,6 +15,7 @@ use crate::{
     confine::{ConfineError, allow_cpu},
     inspect::MODEL_BYTES_MAX,
     model::Model,
+    threads::Threads,
 };
 
 /// Bytes read at a time.
@@ -37,14 +38,15 @@ pub enum ServeError {
     Confine(#[from] ConfineError),
 }
 
-/// Answers requests on `socket` until it closes; large frames lie in `arena`. `model` gives the model's bytes; `confinement` is
-/// told to the parent.
+/// Answers requests on `socket` until it closes; large frames lie in `arena`. `model` gives the
+/// model's bytes, runs use `threads`, and `confinement` is told to the parent.
 pub fn serve(
     mut socket: File,
     arena: &Arena,
     model: impl Read,
     limits: Limits,
     confinement: Confinement,
+    threads: &Threads,
 ) -> Result<(), ServeError> {
     let mut decoder = FrameDecoder::default();
     let mut buffer = vec![0; READ_BYTES];
@@ -80,7 +82,7 @@ pub fn serve(
             Request::Run { fresh, tensors } => {
                 let model = loaded.as_mut().ok_or(ServeError::Order)?;
                 let tensors = wire::join(tensors, body)?;
-                answer(model.run(&tensors, fresh), &mut reply)?;
+                answer(threads.within(|| model.run(&tensors, fresh)), &mut reply)?;
             }
         }
         socket.write_all(wire::announce(&reply, arena, &mut [0; 4])?)?;

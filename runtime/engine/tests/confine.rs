@@ -88,7 +88,7 @@ fn a_worker_s_confinement_closes_all_of_it() {
     let probe = probe("all");
     let all: Vec<_> = probe.codes.keys().map(String::as_str).collect();
     assert!(
-        all.len() == 16 && all.iter().all(|what| probe.codes[*what] != 0),
+        all.len() == 22 && all.iter().all(|what| probe.codes[*what] != 0),
         "{:?}",
         probe.codes
     );

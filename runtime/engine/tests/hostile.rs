@@ -16,7 +16,7 @@ use std::{
 
 use bellwether_package::sections::Contract;
 use bellwether_runtime::{Death, OpenError, Options, RunError, Session, Tensor};
-use common::{Parts, field, golden, golden_tensor, port, readings};
+use common::{Opened as _, Parts, field, golden, golden_tensor, port, readings};
 
 /// For one run; a model of this folder that is well needs a thousandth of it.
 const DEADLINE: Duration = Duration::from_secs(2);

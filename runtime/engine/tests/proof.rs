@@ -6,7 +6,7 @@
 mod common;
 
 use bellwether_runtime::{ProveError, Shortfall, prove, prove_intact};
-use common::{Parts, options};
+use common::{Opened as _, Parts, options};
 
 #[test]
 fn a_faithful_package_passes_approved_or_not() {

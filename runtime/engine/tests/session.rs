@@ -11,7 +11,7 @@ use bellwether_package::sections::MissingRule;
 use bellwether_runtime::{
     Fault, InputError, OpenError, Refusal, RunError, SealedBlob, Session, Tensor,
 };
-use common::{Parts, options, readings};
+use common::{Opened as _, Parts, options, readings};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn open(parts: &Parts) -> Session {

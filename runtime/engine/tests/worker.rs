@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    num::NonZeroU32,
     path::Path,
     time::{Duration, Instant},
 };
@@ -22,6 +23,7 @@ const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/
 const DEADLINE: Duration = Duration::from_secs(60);
 const LIMITS: Limits = Limits {
     memory_bytes: 256 << 20,
+    threads: NonZeroU32::MIN,
     cpu_secs: 60,
 };
 

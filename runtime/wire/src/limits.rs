@@ -2,11 +2,13 @@
 //!
 //! On the command line, because a worker must be confined before it reads its first byte.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever framing, messages or arguments change: parent and worker are two binaries, and
 /// an update may leave an old one behind.
-pub const WORKER_PROTOCOL: u32 = 2;
+pub const WORKER_PROTOCOL: u32 = 3;
 
 /// What one worker may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,8 @@ pub struct Limits {
     /// Processor time to load the model, and for every single run, in seconds. The parent's
     /// deadline comes first; this ends a worker whose parent has died.
     pub cpu_secs: u32,
+    /// Threads that one run may use.
+    pub threads: NonZeroU32,
 }
 
 /// The locks that a worker has put on itself beyond its limits, as far as its kernel has them.
@@ -62,11 +66,12 @@ pub enum LimitsError {
 
 impl Limits {
     /// The worker's arguments.
-    pub fn to_args(&self) -> [String; 3] {
+    pub fn to_args(&self) -> [String; 4] {
         [
             WORKER_PROTOCOL.to_string(),
             self.memory_bytes.to_string(),
             self.cpu_secs.to_string(),
+            self.threads.to_string(),
         ]
     }
 
@@ -79,9 +84,14 @@ impl Limits {
         let cpu_secs = number(args.next())
             .and_then(|secs| secs.try_into().ok())
             .ok_or(LimitsError::Argument("cpu_secs"))?;
+        let threads = number(args.next())
+            .and_then(|threads| u32::try_from(threads).ok())
+            .and_then(NonZeroU32::new)
+            .ok_or(LimitsError::Argument("threads"))?;
         Ok(Self {
             memory_bytes,
             cpu_secs,
+            threads,
         })
     }
 }
@@ -99,8 +109,18 @@ mod tests {
         let limits = Limits {
             memory_bytes: u64::MAX,
             cpu_secs: 7,
+            threads: NonZeroU32::MAX,
         };
         assert_eq!(Limits::from_args(limits.to_args().into_iter()), Ok(limits));
+    }
+
+    #[test]
+    fn no_threads_is_no_number_of_threads() {
+        let args = [WORKER_PROTOCOL, 1, 1, 0].map(|n| n.to_string());
+        assert_eq!(
+            Limits::from_args(args.into_iter()),
+            Err(LimitsError::Argument("threads"))
+        );
     }
 
     #[test]

@@ -32,11 +32,11 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, SYSTEM),
     };
     know_processor();
-    let confinement = match confine(limits) {
-        Ok(confinement) => confinement,
+    let (confinement, threads) = match confine(limits) {
+        Ok(confined) => confined,
         Err(error) => return fail(&error, SYSTEM),
     };
-    match serve(socket, &arena, model, limits, confinement) {
+    match serve(socket, &arena, model, limits, confinement, &threads) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, SYSTEM),
     }

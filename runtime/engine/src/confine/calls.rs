@@ -88,7 +88,7 @@ mod filtered {
             .and_then(|rules| SeccompFilter::new(rules, denied, SeccompAction::Allow, arch))
             .and_then(BpfProgram::try_from)
             .map_err(|error| ConfineError::Seccomp(error.into()))?;
-        match seccompiler::apply_filter(&filter) {
+        match seccompiler::apply_filter_all_threads(&filter) {
             Ok(()) => Ok(true),
             Err(Error::Seccomp(error) | Error::Prctl(error)) if is_absent(&error) => Ok(false),
             Err(error) => Err(ConfineError::Seccomp(error)),

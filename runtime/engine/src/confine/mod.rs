@@ -10,6 +10,9 @@
 //! | privileges | `no_new_privs` |
 //! | the parent's death | the kernel kills it |
 //!
+//! The threads that runs may use are made between the two locks: they inherit the first, are put
+//! under the second, and no more can be made.
+//!
 //! Locks that the kernel does not offer are left out, and told to the parent: the process boundary
 //! remains. A limit that it offers and refuses is an error.
 
@@ -25,6 +28,8 @@ use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit},
     thread::set_no_new_privs,
 };
+
+use crate::threads::Threads;
 
 /// Standard streams, and a few for the run time.
 const FILES_MAX: u64 = 16;
@@ -43,6 +48,9 @@ pub enum ConfineError {
         #[source]
         source: io::Error,
     },
+    /// The threads that it should use were refused.
+    #[error("the threads that runs may use cannot be started")]
+    Threads(#[source] io::Error),
     /// Files could not be locked away.
     #[error("landlock failed")]
     Landlock(#[source] landlock::RulesetError),
@@ -56,13 +64,18 @@ pub enum ConfineError {
     Seccomp(#[source] seccompiler::Error),
 }
 
-/// Confines this process, for good; tells what the kernel had no lock for.
-pub fn confine(limits: Limits) -> Result<Confinement, ConfineError> {
+/// Confines this process, for good, and starts its threads; tells what the kernel had no lock for.
+///
+/// Call it while no other thread runs: files are locked away from the calling thread, and from
+/// those that it starts.
+pub fn confine(limits: Limits) -> Result<(Confinement, Threads), ConfineError> {
     kernel(
         "the parent's death signal",
         set_parent_process_death_signal(Some(Signal::KILL)),
     )?;
     kernel("no_new_privs", set_no_new_privs(true))?;
+    let files = lock_files()?;
+    let threads = Threads::start(limits.threads).map_err(ConfineError::Threads)?;
     let memory = bare_bytes().saturating_add(limits.memory_bytes);
     for (what, resource, most) in [
         ("RLIMIT_AS", Resource::As, memory),
@@ -74,10 +87,8 @@ pub fn confine(limits: Limits) -> Result<Confinement, ConfineError> {
         kernel(what, lower(resource, most))?;
     }
     allow_cpu(limits.cpu_secs)?;
-    Ok(Confinement {
-        files: lock_files()?,
-        calls: lock_calls()?,
-    })
+    let calls = lock_calls()?;
+    Ok((Confinement { files, calls }, threads))
 }
 
 /// Grants `secs` of processor time from now on: a worker lives for weeks, a run for moments.
@@ -132,7 +143,7 @@ pub fn lock_files() -> Result<Lock, ConfineError> {
     })
 }
 
-/// Locks away all system calls but those that computing needs; `false` if the kernel cannot.
+/// Locks away, from all threads, all system calls but those that computing needs; `false` if the kernel cannot.
 pub fn lock_calls() -> Result<bool, ConfineError> {
     calls::lock()
 }
