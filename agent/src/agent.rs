@@ -28,7 +28,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::link::{self, LinkEvent, LinkOptions};
 use crate::outbox::Outbox;
 use crate::remote::Remote;
-use crate::serving::{Answering, Slots};
+use crate::serving::Slots;
 use crate::status::STATUS;
 use crate::store::{Store, StoreError};
 use crate::trust::{Trust, TrustError};
@@ -125,7 +125,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     let trust = Arc::new(Trust::load(&store)?);
     let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
     let outbox = Outbox::open(&store.path("outbox"), boot)?;
-    let listener = api::bind(config.api.listen, &store).await?;
+    let listeners = api::bind(&config.api, &store).await?;
     let link = LinkOptions {
         device: config.device.clone(),
         broker: identity.server.mqtts.clone(),
@@ -136,7 +136,6 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     let (link_events, mut from_link) = mpsc::channel(MESSAGES_MAX);
     let (reports, to_link) = mpsc::channel(REPORTS_MAX);
     let (view, seen) = watch::channel(DeviceView::default());
-    let requests_max = config.api.requests_max;
     let now = clock::now();
     tracing::info!(device = %config.device, %boot, "agent starts");
     let mut agent = Agent {
@@ -165,12 +164,8 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         outbox_full: false,
     };
     agent.boot()?;
-    let api = tokio::spawn(api::serve(
-        listener,
-        agent.answering.clone(),
-        seen,
-        requests_max,
-    ));
+    let router = api::router(&agent.config.api, agent.answering.clone(), seen);
+    let api = tokio::spawn(api::serve(listeners, router));
     let link = tokio::spawn(link::run(link, link_events, to_link));
     let poke = agent.poke.clone();
     let mut tick = tokio::time::interval(TICK);
@@ -209,12 +204,14 @@ impl Agent {
             .store
             .read_file(STATUS)?
             .and_then(|text| serde_json::from_slice(&text).ok());
+        let mut standing = BTreeMap::new();
         if let Some(before) = before {
             self.last_contact = before.last_contact;
             for view in before.slots {
                 let Ok(name) = SlotName::new(&view.slot) else {
                     continue;
                 };
+                standing.extend(view.standing().map(|standing| (name.clone(), standing)));
                 self.slots
                     .insert(name.clone(), Slot::new(State::new(name), view.outcome));
             }
@@ -232,10 +229,7 @@ impl Agent {
         }
         let names: Vec<SlotName> = self.slots.keys().cloned().collect();
         for name in names {
-            self.answering.set(
-                &name,
-                Answering::Nothing("its release is being opened".into()),
-            );
+            self.answering.resume(&name, standing.remove(&name));
             self.drive(&name, Event::Boot);
         }
         // Packages of a slot whose state is lost stay: the next order finds them on disk.

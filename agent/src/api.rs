@@ -1,61 +1,37 @@
-//! The local API: a subset of the Open Inference Protocol v2, and the device's status.
+//! The local API: the Open Inference Protocol v2, and the device's status.
 //!
-//! It listens where the configuration says, loopback by default. The application asks a slot and
-//! never a release; when nothing serves it is told why.
+//! It listens where the configuration says, on loopback by default, and on a Unix socket if one is
+//! named. The application asks a slot and never a release; when nothing serves it is told why and
+//! since when.
 
-pub mod wire;
+pub mod answer;
+pub mod elements;
+mod infer;
+mod listen;
+pub mod request;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bellwether_package::SlotName;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::net::TcpListener;
+use bellwether_package::sections::{Dim, Port};
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
-use crate::serving::{Answering, AskError, Serving, Slots};
-use crate::store::{Store, StoreError, remove_file};
+use crate::config;
+use crate::serving::{Answering, Serving, Silence, Slots};
 use crate::view::DeviceView;
 
-/// Longest request body in bytes: 4096 rows of a dozen readings in JSON.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// The file in the state folder that tells where the API listens.
-pub const ENDPOINTS: &str = "endpoints.json";
+pub use listen::{ApiError, ENDPOINTS, Endpoints, Listeners, bind, serve};
 
-/// The local API cannot be offered.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The address is taken, or not this device's.
-    #[error(
-        "cannot listen on {address} for the local API: it is in use or not this device's; choose \
-         another [api] listen, or port 0"
-    )]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The address cannot be written to the state folder.
-    #[error("cannot tell where the local API listens")]
-    Store(#[from] StoreError),
-}
-
-/// Where the local API listens, as `endpoints.json` tells.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Endpoints {
-    /// `host:port` of the local API.
-    pub api: String,
-    /// Process id of the agent that listens.
-    pub pid: u32,
-}
+/// Longest status in bytes that is read back from an agent.
+const STATUS_BYTES_MAX: u64 = 1024 * 1024;
 
 #[derive(Clone)]
 struct Api {
@@ -64,90 +40,123 @@ struct Api {
     busy: Arc<Semaphore>,
 }
 
-/// Binds `listen` and writes where that is to the state folder.
-///
-/// A full disk is no reason not to serve: then the file is absent, and the log tells the address.
-///
-/// # Errors
-///
-/// [`ApiError::Listen`] when the address is occupied.
-pub async fn bind(listen: SocketAddr, store: &Store) -> Result<TcpListener, ApiError> {
-    let failed = |source| ApiError::Listen {
-        address: listen,
-        source,
-    };
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let endpoints = Endpoints {
-        api: address.to_string(),
-        pid: std::process::id(),
-    };
-    let text = serde_json::to_vec_pretty(&endpoints).expect("two plain fields");
-    match store.write_file(ENDPOINTS, &text) {
-        Err(error @ StoreError::DiskFull { .. }) => {
-            tracing::error!(%error, "where the local API listens is told in this log alone");
-            // One of an earlier run would mislead.
-            remove_file(&store.path(ENDPOINTS))?;
-        }
-        other => other?,
-    }
-    tracing::info!(%address, "local API listens");
-    Ok(listener)
-}
-
-/// Answers on `listener` until it is dropped with its task.
-///
-/// # Errors
-///
-/// When the listener breaks.
-pub async fn serve(
-    listener: TcpListener,
+/// What answers, and how.
+pub fn router(
+    config: &config::Api,
     slots: Arc<Slots>,
     view: watch::Receiver<DeviceView>,
-    requests_max: usize,
-) -> std::io::Result<()> {
-    let busy = Arc::new(Semaphore::new(requests_max));
-    axum::serve(listener, router(Api { slots, view, busy })).await
-}
-
-fn router(api: Api) -> Router {
+) -> Router {
+    let busy = Arc::new(Semaphore::new(config.requests_max));
     Router::new()
         .route("/v2", get(server))
+        .route("/v2/", get(server))
         .route("/v2/health/live", get(live))
         .route("/v2/health/ready", get(ready))
+        .route("/v2/models", get(models))
         .route("/v2/models/{slot}", get(model))
         .route("/v2/models/{slot}/ready", get(model_ready))
-        .route("/v2/models/{slot}/infer", post(infer))
+        .route("/v2/models/{slot}/infer", post(infer::infer))
+        .route("/v2/models/{slot}/versions/{version}", get(version))
+        .route(
+            "/v2/models/{slot}/versions/{version}/ready",
+            get(version_ready),
+        )
+        .route(
+            "/v2/models/{slot}/versions/{version}/infer",
+            post(infer::infer_version),
+        )
         .route("/status", get(status))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(api)
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(config.body_bytes_max))
+        .with_state(Api { slots, view, busy })
 }
 
 /// An answer that is not a success, in the protocol's form.
-struct Refused(StatusCode, String);
+struct Refused {
+    status: StatusCode,
+    error: String,
+    silence: Option<Silence>,
+    retry: bool,
+}
+
+impl Refused {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+            silence: None,
+            retry: false,
+        }
+    }
+
+    fn bad(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
+    }
+
+    fn busy() -> Self {
+        let error = "as many requests as the device takes are being worked on: ask again";
+        Self {
+            retry: true,
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
+    }
+
+    /// The slot answers with nothing.
+    fn silent(slot: &SlotName, silence: Silence) -> Self {
+        let since = silence.since.civil();
+        let error = format!("{slot} answers nothing since {since}: {}", silence.why);
+        Self {
+            silence: Some(silence),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
+    }
+}
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({ "error": self.1 }))).into_response()
+        let mut body = json!({ "error": self.error });
+        if let Some(silence) = self.silence {
+            body["reason"] = silence.why.into();
+            body["since"] = silence.since.0.into();
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if self.retry {
+            let second = axum::http::HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, second);
+        }
+        response
     }
 }
 
-async fn server() -> Json<serde_json::Value> {
+async fn unknown(method: Method, uri: Uri) -> Refused {
+    let error = format!("there is no {method} {} here", uri.path());
+    Refused::new(StatusCode::NOT_FOUND, error)
+}
+
+async fn not_so(method: Method, uri: Uri) -> Refused {
+    let error = format!("{} does not take {method}", uri.path());
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+async fn server() -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
-    Json(json!({ "name": "bellwether-agent", "version": version, "extensions": [] }))
+    let extensions = ["binary_tensor_data"];
+    Json(json!({ "name": "bellwether-agent", "version": version, "extensions": extensions }))
 }
 
-async fn live() -> StatusCode {
-    StatusCode::OK
+async fn live() -> Json<Value> {
+    Json(json!({ "live": true }))
 }
 
-async fn ready(State(api): State<Api>) -> Result<StatusCode, Refused> {
+/// Ready while any slot serves: one that is disabled on purpose makes no device unready.
+async fn ready(State(api): State<Api>) -> Result<Json<Value>, Refused> {
     if api.slots.any_serves() {
-        return Ok(StatusCode::OK);
+        return Ok(Json(json!({ "live": true, "ready": true })));
     }
-    Err(Refused(
+    Err(Refused::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "no slot serves a release".into(),
+        "no slot serves a release",
     ))
 }
 
@@ -155,31 +164,61 @@ async fn status(State(api): State<Api>) -> Json<DeviceView> {
     Json(api.view.borrow().clone())
 }
 
-async fn model(
+async fn models(State(api): State<Api>) -> Json<Value> {
+    let names = api.slots.names();
+    let names: Vec<&str> = names.iter().map(SlotName::as_str).collect();
+    Json(json!({ "models": names }))
+}
+
+async fn model(State(api): State<Api>, Path(slot): Path<String>) -> Result<Json<Value>, Refused> {
+    find(&api, &slot, None).map(|(slot, serving)| metadata(&slot, &serving))
+}
+
+async fn version(
+    State(api): State<Api>,
+    Path((slot, version)): Path<(String, String)>,
+) -> Result<Json<Value>, Refused> {
+    find(&api, &slot, Some(&version)).map(|(slot, serving)| metadata(&slot, &serving))
+}
+
+async fn model_ready(
     State(api): State<Api>,
     Path(slot): Path<String>,
-) -> Result<Json<serde_json::Value>, Refused> {
-    let (slot, serving) = find(&api, &slot)?;
-    let port = |port: &bellwether_package::sections::Port| {
+) -> Result<Json<Value>, Refused> {
+    find(&api, &slot, None).map(|(slot, _)| is_ready(&slot))
+}
+
+async fn version_ready(
+    State(api): State<Api>,
+    Path((slot, version)): Path<(String, String)>,
+) -> Result<Json<Value>, Refused> {
+    find(&api, &slot, Some(&version)).map(|(slot, _)| is_ready(&slot))
+}
+
+fn is_ready(slot: &SlotName) -> Json<Value> {
+    Json(json!({ "name": slot.as_str(), "ready": true }))
+}
+
+fn metadata(slot: &SlotName, serving: &Serving) -> Json<Value> {
+    let port = |port: &Port| {
         json!({
             "name": port.name.as_str(),
-            "datatype": wire::datatype(port.dtype),
+            "datatype": elements::datatype(port.dtype),
             "shape": shape(port),
         })
     };
     let contract = serving.contract();
-    Ok(Json(json!({
+    Json(json!({
         "name": slot.as_str(),
         "versions": [serving.version()],
-        "platform": "onnx",
+        "platform": "onnx_onnxv1",
         "inputs": contract.inputs.iter().map(port).collect::<Vec<_>>(),
         "outputs": contract.outputs.iter().map(port).collect::<Vec<_>>(),
         "parameters": { "release": serving.release().to_string(), "model": serving.model() },
-    })))
+    }))
 }
 
-fn shape(port: &bellwether_package::sections::Port) -> Vec<i64> {
-    use bellwether_package::sections::Dim;
+fn shape(port: &Port) -> Vec<i64> {
     let dimension = |dim: &Dim| match dim {
         Dim::Batch => -1,
         Dim::Fixed(n) => i64::from(*n),
@@ -187,70 +226,20 @@ fn shape(port: &bellwether_package::sections::Port) -> Vec<i64> {
     port.shape.iter().map(dimension).collect()
 }
 
-async fn model_ready(
-    State(api): State<Api>,
-    Path(slot): Path<String>,
-) -> Result<StatusCode, Refused> {
-    find(&api, &slot).map(|_| StatusCode::OK)
-}
-
-async fn infer(
-    State(api): State<Api>,
-    Path(slot): Path<String>,
-    body: Result<axum::body::Bytes, axum::extract::rejection::BytesRejection>,
-) -> Result<Json<wire::InferAnswer>, Refused> {
-    let body = body.map_err(|error| Refused(error.status(), error.body_text()))?;
-    let (slot, serving) = find(&api, &slot)?;
-    let busy = "as many requests as the device takes are being worked on: ask again";
-    let permit = api
-        .busy
-        .clone()
-        .try_acquire_owned()
-        .map_err(|_| Refused(StatusCode::SERVICE_UNAVAILABLE, busy.into()))?;
-    let request: wire::InferRequest = serde_json::from_slice(&body)
-        .map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("not a request: {error}")))?;
-    let inputs = wire::tensors(request.inputs)
-        .map_err(|error| Refused(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let asked = serving.clone();
-    let answer = tokio::task::spawn_blocking(move || {
-        let answer = asked.ask(&inputs);
-        drop(permit);
-        answer
-    });
-    let outputs = match answer.await {
-        Ok(Ok(outputs)) => outputs,
-        Ok(Err(AskError::Input(why))) => return Err(Refused(StatusCode::BAD_REQUEST, why)),
-        Ok(Err(AskError::Model(why))) => {
-            return Err(Refused(StatusCode::INTERNAL_SERVER_ERROR, why));
-        }
-        Ok(Err(AskError::Unavailable(why))) => {
-            return Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why));
-        }
-        Err(_) => {
-            return Err(Refused(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the agent failed".into(),
-            ));
-        }
-    };
-    Ok(Json(wire::InferAnswer {
-        model_name: slot.as_str().to_owned(),
-        model_version: serving.version(),
-        id: request.id,
-        parameters: wire::Parameters {
-            release: serving.release().to_string(),
-        },
-        outputs: outputs.iter().map(wire::output).collect(),
-    }))
-}
-
-fn find(api: &Api, slot: &str) -> Result<(SlotName, Arc<Serving>), Refused> {
-    let unknown = || Refused(StatusCode::NOT_FOUND, "this device has no such slot".into());
+/// What answers in `slot`, if it is of the version that was asked for.
+fn find(api: &Api, slot: &str, version: Option<&str>) -> Result<(SlotName, Arc<Serving>), Refused> {
+    let unknown = || Refused::new(StatusCode::NOT_FOUND, "this device has no such slot");
     let slot = SlotName::new(slot).map_err(|_| unknown())?;
-    match api.slots.answering(&slot) {
-        Some(Answering::With(serving)) => Ok((slot, serving)),
-        Some(Answering::Nothing(why)) => Err(Refused(StatusCode::SERVICE_UNAVAILABLE, why)),
-        None => Err(unknown()),
+    match api.slots.answering(&slot).ok_or_else(unknown)? {
+        Answering::With(serving) => {
+            let serves = serving.version();
+            if version.is_some_and(|version| version != serves) {
+                let error = format!("{slot} serves version {serves}: leave the version out");
+                return Err(Refused::new(StatusCode::NOT_FOUND, error));
+            }
+            Ok((slot, serving))
+        }
+        Answering::Nothing(silence) => Err(Refused::silent(&slot, silence)),
     }
 }
 
@@ -264,11 +253,10 @@ pub fn ask_status(state_dir: &std::path::Path) -> Option<DeviceView> {
         .build();
     let url = format!("http://{}/status", endpoints.api);
     let mut answer = config.new_agent().get(url).call().ok()?;
-    let limit = BODY_BYTES_MAX as u64;
     let body = answer
         .body_mut()
         .with_config()
-        .limit(limit)
+        .limit(STATUS_BYTES_MAX)
         .read_to_vec()
         .ok()?;
     serde_json::from_slice(&body).ok()

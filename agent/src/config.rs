@@ -42,15 +42,22 @@ pub struct Config {
 pub struct Api {
     /// Where it listens; port 0 takes any free port and writes it to `endpoints.json`.
     pub listen: SocketAddr,
+    /// A Unix socket on which it listens as well.
+    pub socket: Option<PathBuf>,
     /// How many requests are worked on at the same time; more are answered with 503.
     pub requests_max: usize,
+    /// Longest request body in bytes; `requests_max` of them may be in memory at once.
+    pub body_bytes_max: usize,
 }
 
 impl Default for Api {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            socket: None,
             requests_max: 16,
+            // 4096 rows of a dozen readings in JSON.
+            body_bytes_max: 1024 * 1024,
         }
     }
 }
@@ -197,6 +204,9 @@ impl Config {
         }
         if !(1..=256).contains(&self.api.requests_max) {
             return Err(("api.requests_max", "from 1 to 256"));
+        }
+        if !(1024..=64 * 1024 * 1024).contains(&self.api.body_bytes_max) {
+            return Err(("api.body_bytes_max", "from 1024 to 67108864 (64 MiB)"));
         }
         if !(10..=600_000).contains(&self.limits.deadline_ms) {
             return Err(("limits.deadline_ms", "from 10 to 600000"));

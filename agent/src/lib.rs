@@ -11,7 +11,8 @@
 //! | [`fetch`] | downloads that resume and verify as they come |
 //! | [`serving`] | which session answers in which slot |
 //! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
-//! | [`api`], [`view`], [`status`] | what applications and people are told |
+//! | [`api`] | the Open Inference Protocol for applications |
+//! | [`view`], [`status`] | what people are told |
 //! | [`health`], [`clock`] | the device itself |
 //!
 //! It decides nothing about releases: `rollout::device` does, `package` verifies, `runtime`

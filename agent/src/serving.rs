@@ -3,9 +3,10 @@
 //! A slot's session is swapped whole: requests under way end on the session they began on, new
 //! ones go to the next, and none is refused in between.
 
-use std::collections::BTreeMap;
+mod slots;
+
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_drift::Counts;
@@ -31,51 +32,7 @@ const DEATHS_WAITING_MAX: usize = 16;
 /// How long loading may take at least: a small board optimises slowly.
 const LOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What answers in each slot.
-#[derive(Debug, Default)]
-pub struct Slots(RwLock<BTreeMap<SlotName, Answering>>);
-
-/// What answers in a slot.
-#[derive(Debug, Clone)]
-pub enum Answering {
-    /// A release.
-    With(Arc<Serving>),
-    /// Nothing, for this reason.
-    Nothing(String),
-}
-
-impl Slots {
-    /// What answers in `slot`; `None` if the device has no such slot.
-    pub fn answering(&self, slot: &SlotName) -> Option<Answering> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(slot)
-            .cloned()
-    }
-
-    /// Whether any slot has a release that answers.
-    pub fn any_serves(&self) -> bool {
-        let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        slots
-            .values()
-            .any(|answering| matches!(answering, Answering::With(_)))
-    }
-
-    /// Why `slot` answers with nothing.
-    pub fn reason(&self, slot: &SlotName) -> Option<String> {
-        match self.answering(slot) {
-            Some(Answering::Nothing(why)) => Some(why),
-            _ => None,
-        }
-    }
-
-    /// Sets what answers in `slot` from now on.
-    pub fn set(&self, slot: &SlotName, answering: Answering) {
-        let mut slots = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        slots.insert(slot.clone(), answering);
-    }
-}
+pub use slots::{Answering, Silence, Slots};
 
 /// A release that answers, and its counts.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! What the agent shows of itself: `GET /status`, `STATE/status.json`, and `bellwether-agent
 //! status`.
 
+use bellwether_package::UnixSecs;
 use bellwether_protocol::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct SlotView {
     pub previous: Option<String>,
     /// Why it answers with nothing.
     pub reason: Option<String>,
+    /// Since when it has served that release, or has answered with nothing for that reason.
+    #[serde(default)]
+    pub since: Option<u64>,
     /// The highest order carried out, `epoch.n`.
     pub floor: String,
     /// What became of the last order.
@@ -113,6 +117,12 @@ impl DeviceView {
 }
 
 impl SlotView {
+    /// What is there, a reason or a release, and since when.
+    pub fn standing(&self) -> Option<(String, UnixSecs)> {
+        let what = self.reason.as_ref().or(self.serving.as_ref())?;
+        Some((what.clone(), UnixSecs(self.since?)))
+    }
+
     fn push_lines(&self, now: u64, lines: &mut Vec<String>) {
         let short = |id: &String| id.chars().take(12).collect::<String>();
         let serving = match (&self.serving, &self.model) {

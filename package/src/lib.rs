@@ -12,6 +12,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`ids`] | digests, names, selectors, times, keys |
+//! | [`civil`] | times as the calendar has them |
 //! | [`digest`] | SHA-256, the root over a blob's chunks |
 //! | [`document`] | version byte and postcard: every signed payload |
 //! | [`sign`], [`signed`] | the message that Ed25519 covers, the envelope |
@@ -34,6 +35,7 @@ pub mod approval;
 mod bounded;
 #[cfg(feature = "alloc")]
 pub mod chain;
+pub mod civil;
 pub mod digest;
 pub mod document;
 pub mod ids;

@@ -13,7 +13,7 @@ use super::{Agent, Message, jitter_secs};
 use crate::causes::with_causes;
 use crate::clock;
 use crate::fetch;
-use crate::serving::{Answering, OpenError, Serving};
+use crate::serving::{OpenError, Serving};
 use crate::trust::Trust;
 use crate::view::OutcomeView;
 
@@ -115,8 +115,7 @@ impl Agent {
         slot.reopen_at = None;
         let gone = [slot.current.take(), slot.standby.take()];
         slot.retiring.extend(gone.into_iter().flatten());
-        self.answering
-            .set(name, Answering::Nothing(reason.as_str().to_owned()));
+        self.answering.silent(name, reason.as_str());
     }
 
     /// Replaces what answers. Requests under way end on the session they began on.
@@ -126,7 +125,7 @@ impl Agent {
             return;
         };
         let trial = slot.wanted.is_some_and(|wanted| wanted.trial);
-        self.answering.set(name, Answering::With(next.clone()));
+        self.answering.serve(name, next.clone());
         tracing::info!(slot = %name, release = %next.release().short(), trial, "serves");
         let before = slot.current.replace(next);
         if trial {

@@ -183,7 +183,8 @@ impl Agent {
             model: current.map(|serving| format!("{} {}", serving.model(), serving.version())),
             candidate: status.candidate.map(|release| release.to_string()),
             previous: status.previous.map(|release| release.to_string()),
-            reason: self.answering.reason(name),
+            reason: self.answering.silence(name).map(|silence| silence.why),
+            since: self.answering.since(name).map(|since| since.0),
             floor: status.floor.to_string(),
             outcome: slot.outcome.clone(),
         })

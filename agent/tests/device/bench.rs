@@ -105,10 +105,20 @@ impl Bench {
 
     /// Has the local API listen on one address from the next start on.
     pub(crate) fn listen_on(&mut self, address: &str) {
-        let text = std::fs::read_to_string(&self.config).unwrap();
-        let listen = format!("[api]\nlisten = \"{address}\"\n");
-        std::fs::write(&self.config, format!("{text}{listen}")).unwrap();
+        self.configure(&format!("[api]\nlisten = \"{address}\"\n"));
         self.fixed = Some(address.to_owned());
+    }
+
+    /// Appends to the configuration, for the next start.
+    pub(crate) fn configure(&self, more: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, format!("{text}{more}")).unwrap();
+    }
+
+    /// `host:port` of the local API.
+    pub(crate) fn address(&self) -> String {
+        let address = self.url("").unwrap();
+        address.trim_start_matches("http://").to_owned()
     }
 
     /// Starts the agent's process and waits until its API answers.

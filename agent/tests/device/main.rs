@@ -14,3 +14,4 @@ mod package;
 mod people;
 mod server;
 mod serving;
+mod tritonclient;

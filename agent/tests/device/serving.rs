@@ -241,7 +241,7 @@ fn foreign_forged_stale_and_garbage_assignments_change_nothing() {
 #[test]
 fn a_disabled_slot_says_why() {
     let mut bench = Bench::new();
-    let _agent = bench.start();
+    let mut agent = bench.start();
     let first = doubling(&bench);
     bench.install(&first);
     bench.order_desired(
@@ -254,7 +254,19 @@ fn a_disabled_slot_says_why() {
     let (_, answer) = wait("the end", || {
         bench.ask([1.0, 2.0]).filter(|(status, _)| *status == 503)
     });
-    assert_eq!(answer["error"], "the pump is in repair");
+    assert_eq!(answer["reason"], "the pump is in repair");
+    let since = answer["since"].as_u64().unwrap();
+    let told = answer["error"].as_str().unwrap();
+    let when = UnixSecs(since).civil().to_string();
+    assert!(told.contains(&when) && told.contains("in repair"), "{told}");
+    agent.kill();
+    let _agent = bench.start();
+    let (_, answer) = wait("the same reason", || {
+        bench
+            .ask([1.0, 2.0])
+            .filter(|(_, answer)| answer["reason"] == "the pump is in repair")
+    });
+    assert_eq!(answer["since"], since, "a restart is no new beginning");
 }
 
 #[test]
@@ -296,7 +308,7 @@ fn the_local_api_refuses_what_is_too_large_or_no_request() {
     bench.install(&first);
     let path = format!("/v2/models/{SLOT}/infer");
     assert_eq!(bench.post(&path, b"{").unwrap().0, 400);
-    let large = vec![b' '; bellwether_agent::api::BODY_BYTES_MAX + 1];
+    let large = vec![b' '; (1 << 20) + 1];
     assert_eq!(bench.post(&path, &large).unwrap().0, 413);
     let body = r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#;
     let (status, answer) = bench.post(&path, body.as_bytes()).unwrap();

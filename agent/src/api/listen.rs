@@ -1,0 +1,249 @@
+//! Where the local API listens, and its connections.
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use crate::config;
+use crate::store::{Store, StoreError, remove_file};
+
+/// The file in the state folder that tells where the API listens.
+pub const ENDPOINTS: &str = "endpoints.json";
+/// Connections at once; more wait to be accepted. An application that never closes any must not
+/// use up the files that the agent may open.
+const CONNECTIONS_MAX: usize = 128;
+/// Longest wait for the next request of a connection, after which it is closed.
+const IDLE_SECS_MAX: Duration = Duration::from_secs(300);
+/// Largest head of a request in bytes, and what is read at once.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Pause after a connection could not be accepted, such as when files have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Permissions of the Unix socket: owner and group may ask.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The local API cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The address is taken, or not this device's.
+    #[error(
+        "cannot listen on {address} for the local API: it is in use or not this device's; choose \
+         another [api] listen, or port 0"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The Unix socket cannot be made.
+    #[error(
+        "cannot listen on the socket {} for the local API: choose another [api] socket, in a \
+         folder that the agent may write to", path.display()
+    )]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The address cannot be written to the state folder.
+    #[error("cannot tell where the local API listens")]
+    Store(#[from] StoreError),
+}
+
+/// Where the local API listens, as `endpoints.json` tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// `host:port` of the local API.
+    pub api: String,
+    /// The Unix socket of the local API, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Process id of the agent that listens.
+    pub pid: u32,
+}
+
+/// Bound, not yet answering.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: TcpListener,
+    unix: Option<Socket>,
+}
+
+/// A Unix socket, removed when it is dropped.
+#[derive(Debug)]
+struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // What stays is removed at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds what `config` says and writes where that is to the state folder.
+///
+/// A full disk is no reason not to serve: then the file is absent, and the log tells the address.
+///
+/// # Errors
+///
+/// [`ApiError`] when an address is occupied.
+pub async fn bind(config: &config::Api, store: &Store) -> Result<Listeners, ApiError> {
+    let failed = |source| ApiError::Listen {
+        address: config.listen,
+        source,
+    };
+    let tcp = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = tcp.local_addr().map_err(failed)?;
+    let unix = config.socket.as_deref().map(bind_socket).transpose()?;
+    let endpoints = Endpoints {
+        api: address.to_string(),
+        socket: config.socket.clone(),
+        pid: std::process::id(),
+    };
+    let text = serde_json::to_vec_pretty(&endpoints).expect("endpoints have plain fields");
+    match store.write_file(ENDPOINTS, &text) {
+        Err(error @ StoreError::DiskFull { .. }) => {
+            tracing::error!(%error, "where the local API listens is told in this log alone");
+            // One of an earlier run would mislead.
+            remove_file(&store.path(ENDPOINTS))?;
+        }
+        other => other?,
+    }
+    tracing::info!(%address, socket = ?config.socket, "local API listens");
+    Ok(Listeners { tcp, unix })
+}
+
+/// Binds a Unix socket in place of one that nobody listens on any more.
+fn bind_socket(path: &Path) -> Result<Socket, ApiError> {
+    let failed = |source| ApiError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    remove_stale(path).map_err(failed)?;
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    let socket = Socket {
+        listener,
+        path: path.to_owned(),
+    };
+    let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
+    std::fs::set_permissions(path, mode).map_err(failed)?;
+    Ok(socket)
+}
+
+/// A socket outlives an agent that was killed. Anything else in its place is not ours to remove.
+fn remove_stale(path: &Path) -> std::io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        let other = "something other than a socket is there";
+        return Err(std::io::Error::new(ErrorKind::AlreadyExists, other));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_) => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Answers on `listeners` until it is dropped with its task.
+pub async fn serve(listeners: Listeners, router: Router) -> Infallible {
+    let Listeners { tcp, unix } = listeners;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let over_tcp = async {
+        loop {
+            let place = places.clone().acquire_owned().await;
+            match tcp.accept().await {
+                Ok((stream, _)) => {
+                    // An answer is written whole: waiting for more to send only delays it.
+                    let _ = stream.set_nodelay(true);
+                    tokio::spawn(connection(stream, router.clone(), place));
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    };
+    let over_unix = async {
+        let Some(socket) = &unix else {
+            return std::future::pending().await;
+        };
+        loop {
+            let place = places.clone().acquire_owned().await;
+            match socket.listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(connection(stream, router.clone(), place));
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    };
+    tokio::select! {
+        never = over_tcp => never,
+        never = over_unix => never,
+    }
+}
+
+async fn pause(error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection of the local API");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Answers the requests of one connection. `place` is held until it ends.
+async fn connection<P>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    place: P,
+) {
+    let ended = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_SECS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection of the local API ended early");
+    }
+    drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_a_killed_agent_left_is_replaced_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        // Dropped as by a kill: the listener closes, the file stays.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let socket = bind_socket(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        let taken = bind_socket(&path).unwrap_err();
+        assert!(taken.to_string().contains("api.sock"), "{taken}");
+        drop(socket);
+        assert!(!path.exists());
+        std::fs::write(&path, "notes").unwrap();
+        assert!(bind_socket(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"notes");
+    }
+}
