@@ -89,5 +89,7 @@ pub(crate) fn untried() -> TrialLimits {
         nonfinite_share_max_ppm: 1_000_000,
         worker_deaths_max: u32::MAX,
         latency_us_p99_max: None,
+        shadow: None,
+        drift: None,
     }
 }

@@ -92,10 +92,41 @@ pub struct TrialLimits {
     pub worker_deaths_max: u32,
     /// Greatest 99th percentile of latency, in microseconds; `None`: the package's own budget only.
     pub latency_us_p99_max: Option<u32>,
+    /// Before the trial and during it, run the candidate and the release before it on the same
+    /// inputs and compare; `None`: not at all.
+    pub shadow: Option<ShadowLimits>,
+    /// Watch the candidate's outputs for drift; `None`: leave that to the server.
+    pub drift: Option<DriftLimits>,
+}
+
+/// How the candidate is compared with the release before it on the same inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShadowLimits {
+    /// The candidate runs beside the other that long at least, answering nobody.
+    pub secs_min: u32,
+    /// It sees at least that many rows, and so many must be compared before their share says
+    /// anything good.
+    pub rows_min: u32,
+    /// Greatest share of rows whose answers may disagree, in parts per million.
+    pub disagree_share_max_ppm: u32,
+}
+
+/// When the outputs of a release on trial have moved away from its baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriftLimits {
+    /// Values of a field below which nothing is said.
+    pub rows_min: u32,
+    /// Greatest population stability index of a field, bias removed, in thousandths.
+    pub psi_max_milli: u32,
+    /// Greatest rise of the share of a field's values outside its baseline's bins, in parts per
+    /// million.
+    pub outside_rise_max_ppm: u32,
 }
 
 impl Message for Assignment {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     /// Leaves room for the envelope with a handful of signatures within
     /// [`SIGNED_ASSIGNMENT_BYTES_MAX`].
     const BYTES_MAX: usize = 3072;

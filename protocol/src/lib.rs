@@ -30,7 +30,8 @@ pub mod window;
 
 pub use ack::Ack;
 pub use assignment::{
-    Assignment, AssignmentError, Desired, SlotAssignment, TrialLimits, open_assignment,
+    Assignment, AssignmentError, Desired, DriftLimits, ShadowLimits, SlotAssignment, TrialLimits,
+    open_assignment,
 };
 pub use ids::{BootId, DeviceId, RolloutId, Sequence};
 pub use message::{Message, MessageError, decode, encode};

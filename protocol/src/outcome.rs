@@ -103,6 +103,11 @@ pub enum Refusal {
     DeviceStopped,
     /// Something else on the device; see its log.
     Other,
+    /// The server does not hand it out to this device.
+    NotOffered {
+        /// Its HTTP status, 400 to 499.
+        status: u16,
+    },
 }
 
 /// Why a package that was run never answered. Append only.
@@ -144,6 +149,8 @@ pub enum ProofFailure {
     DeviceStopped,
     /// Something else on the device; see its log.
     Other,
+    /// It failed beside the release that served, on the same inputs.
+    Shadowed(TrialFailure),
 }
 
 /// Why a release that answered was taken back. Append only.
@@ -190,6 +197,33 @@ pub enum TrialFailure {
     },
     /// The release can no longer be run: revoked, or damaged on disk.
     Unservable(Refusal),
+    /// Its worker needs more memory than the package's budget.
+    Memory {
+        /// Peak measured.
+        bytes: u64,
+        /// The budget.
+        bytes_max: u64,
+    },
+    /// Too many of its answers disagree with those of the release before it on the same inputs.
+    Disagrees {
+        /// Rows whose answers disagree.
+        rows_disagreeing: u32,
+        /// Rows compared.
+        rows: u32,
+        /// Greatest share allowed, in parts per million.
+        share_max_ppm: u32,
+    },
+    /// Its outputs moved away from its baseline while its inputs did not.
+    OutputDrift {
+        /// The output field, counted over the contract's outputs from 0.
+        field: u16,
+        /// Population stability index, bias removed, in thousandths.
+        psi_milli: u32,
+        /// Rise of the share of values outside the baseline's bins, in parts per million.
+        outside_rise_ppm: u32,
+        /// Values counted.
+        values: u32,
+    },
 }
 
 /// How a worker process died. Append only.
@@ -297,6 +331,9 @@ impl fmt::Display for Refusal {
                 f.write_str("the device stopped again and again while checking it")
             }
             Self::Other => f.write_str("of something that the device's log tells"),
+            Self::NotOffered { status } => {
+                write!(f, "the server refused to hand it out (HTTP {status})")
+            }
         }
     }
 }
@@ -333,6 +370,7 @@ impl fmt::Display for ProofFailure {
                 f.write_str("the device stopped again and again while proving it")
             }
             Self::Other => f.write_str("of something that the device's log tells"),
+            Self::Shadowed(why) => write!(f, "beside the release that served, {why}"),
         }
     }
 }
@@ -376,6 +414,34 @@ impl fmt::Display for TrialFailure {
                 write!(f, "the device started {boots} times during the trial")
             }
             Self::Unservable(refusal) => refusal.fmt(f),
+            Self::Memory { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "its worker held {bytes} bytes of memory where {bytes_max} is the budget"
+                )
+            }
+            Self::Disagrees {
+                rows_disagreeing,
+                rows,
+                share_max_ppm,
+            } => write!(
+                f,
+                "{rows_disagreeing} of {rows} answers disagree with the release before it on the \
+                 same inputs where {share_max_ppm} ppm may"
+            ),
+            Self::OutputDrift {
+                field,
+                psi_milli,
+                outside_rise_ppm,
+                values,
+            } => {
+                let (whole, thousandths) = (psi_milli / 1000, psi_milli % 1000);
+                write!(
+                    f,
+                    "output field {field} moved (PSI {whole}.{thousandths:03}, {outside_rise_ppm} \
+                     ppm more outside its bins, {values} values) while the inputs did not"
+                )
+            }
         }
     }
 }

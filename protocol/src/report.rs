@@ -123,6 +123,11 @@ pub enum Phase {
     TrialHeld,
     /// Answering with nothing, as ordered.
     Disabled,
+    /// The candidate runs on the same inputs as what serves, and answers nobody.
+    Shadowing,
+    /// On trial, and its outputs have moved while nothing tells whether the inputs or the release
+    /// are the cause: it neither commits nor goes back.
+    TrialHeldByDrift,
 }
 
 impl core::fmt::Display for Phase {
@@ -136,6 +141,8 @@ impl core::fmt::Display for Phase {
             Self::Trial => "trial",
             Self::TrialHeld => "trial-held",
             Self::Disabled => "disabled",
+            Self::Shadowing => "shadowing",
+            Self::TrialHeldByDrift => "trial-held-by-drift",
         })
     }
 }

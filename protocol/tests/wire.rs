@@ -87,6 +87,16 @@ fn slot_assignment(name: &str) -> SlotAssignment {
             nonfinite_share_max_ppm: 0,
             worker_deaths_max: 1,
             latency_us_p99_max: Some(20_000),
+            shadow: Some(ShadowLimits {
+                secs_min: 600,
+                rows_min: 500,
+                disagree_share_max_ppm: 50_000,
+            }),
+            drift: Some(DriftLimits {
+                rows_min: 1_000,
+                psi_max_milli: 250,
+                outside_rise_max_ppm: 50_000,
+            }),
         },
         rollout: Some(RolloutId(7)),
         ordered_back: false,
@@ -239,6 +249,29 @@ fn committed_bytes_are_what_is_sent() {
         })),
     );
     holds(
+        "outcome-shadowed",
+        &outcome(OutcomeKind::FailedBeforeServing(ProofFailure::Shadowed(
+            TrialFailure::Disagrees {
+                rows_disagreeing: 90,
+                rows: 500,
+                share_max_ppm: 50_000,
+            },
+        ))),
+    );
+    holds(
+        "outcome-drift",
+        &outcome(OutcomeKind::RolledBackItself(TrialFailure::OutputDrift {
+            field: 1,
+            psi_milli: 1_250,
+            outside_rise_ppm: 10_000,
+            values: 2_000,
+        })),
+    );
+    holds(
+        "outcome-not-offered",
+        &outcome(OutcomeKind::Refused(Refusal::NotOffered { status: 404 })),
+    );
+    holds(
         "outcome-lost",
         &outcome(OutcomeKind::Lost(Refusal::Revoked)),
     );
@@ -277,9 +310,29 @@ fn the_longest_assignment_fits_its_packet() {
     longest.slots.clear();
     for place in 0..SLOTS_MAX {
         let reason = Note::new(&"r".repeat(500));
+        let most = u32::MAX;
         let slot = SlotAssignment {
             desired: Desired::Disable { reason },
             rollout: Some(RolloutId(u64::MAX)),
+            trial: TrialLimits {
+                secs_min: most,
+                rows_min: most,
+                secs_max: most,
+                error_share_max_ppm: most,
+                nonfinite_share_max_ppm: most,
+                worker_deaths_max: most,
+                latency_us_p99_max: Some(most),
+                shadow: Some(ShadowLimits {
+                    secs_min: most,
+                    rows_min: most,
+                    disagree_share_max_ppm: most,
+                }),
+                drift: Some(DriftLimits {
+                    rows_min: most,
+                    psi_max_milli: most,
+                    outside_rise_max_ppm: most,
+                }),
+            },
             ..slot_assignment(&format!("{}{place}", "s".repeat(31)))
         };
         longest.slots.push(slot).unwrap();
@@ -583,10 +636,12 @@ fn impossible_windows_are_told_apart() {
 proptest! {
     #[test]
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        let versioned: Vec<u8> = std::iter::once(1).chain(bytes.iter().copied()).collect();
-        let _ = decode::<Report>(&versioned);
-        let _ = decode::<Assignment>(&versioned);
-        let _ = decode::<Ack>(&versioned);
+        for version in [1, 2] {
+            let versioned: Vec<u8> = std::iter::once(version).chain(bytes.iter().copied()).collect();
+            let _ = decode::<Report>(&versioned);
+            let _ = decode::<Assignment>(&versioned);
+            let _ = decode::<Ack>(&versioned);
+        }
         let _ = Bench::new().open(&bytes);
     }
 

@@ -1,11 +1,11 @@
 //! The update machine of one slot.
 //!
 //! ```text
-//!            Assigned          Fetched          Checked          Proved
-//!   Idle ──────────▶ Fetching ───────▶ Checking ───────▶ Proving ──────▶ Trial ──▶ Idle
-//!    ▲                  │                 │  ▲ on disk      │              │  committed
-//!    └──────────────────┴── refused ──────┴──┼── failed ────┴── rolled back┘
-//!                                            └ a rollback to a release on disk starts here
+//!        Assigned      Fetched       Checked      Proved
+//!   Idle ──────▶ Fetching ───▶ Checking ───▶ Proving ──▶ Shadowing ──▶ Trial ──▶ Idle
+//!    ▲              │             │  ▲ on disk  │     └ without ┘ a policy │  committed
+//!    └──────────────┴── refused ──┴──┼─ failed ─┴─────────────┴ rolled back┘
+//!                                    └ a rollback to a release on disk starts here
 //! ```
 //!
 //! The shell calls [`step`] with one event at a time and performs the actions in order. Rules:
@@ -18,10 +18,13 @@
 //!   sequence is remembered, so that the same order is not tried again.
 //! - A newer order supersedes whatever is under way; one at or below the floor, or not newer than
 //!   the one under way, is ignored.
+//! - An order refused for lack of space is told and stays under way: it is tried again when there
+//!   is space. Every other refusal is final for that order.
 //! - Any failure ends in serving the last good release, with a typed [`Outcome`].
 //!
 //! It knows no file, no network and no worker, and never asks for the time.
 
+pub mod drift;
 pub mod trial;
 
 mod order;
@@ -35,7 +38,8 @@ use bellwether_protocol::{
     Status, TrialLimits, WorkerDeath,
 };
 
-pub use trial::Trial;
+pub use drift::{Drift, Moved, drift};
+pub use trial::{Held, Look, Trial};
 
 /// Actions of one step at most: persist, serve or stop, fetch, two deletions, two reports.
 pub const ACTIONS_MAX: usize = 8;
@@ -45,9 +49,12 @@ pub const FETCH_ATTEMPTS_MAX: u32 = 30;
 pub const FETCH_WAIT_SECS_MIN: u64 = 15;
 /// Longest wait between two attempts, in seconds.
 pub const FETCH_WAIT_SECS_MAX: u64 = 3600;
+/// Wait before an order that found too little space looks again, in seconds: a look costs no network.
+pub const SPACE_WAIT_SECS: u64 = 60;
 /// Starts of the device while it checks or proves one package. More: the package is what stops it.
 pub const WORK_BOOTS_MAX: u32 = 3;
-/// Starts of the device during one trial. More: the candidate is what stops it.
+/// Starts of the device during one trial, or while the candidate runs beside what serves. More:
+/// the candidate is what stops it.
 pub const TRIAL_BOOTS_MAX: u32 = 3;
 /// Worker deaths after commit, within [`DEATHS_SECS`], that take a release back.
 pub const DEATHS_MAX: usize = 3;
@@ -125,6 +132,8 @@ pub enum Work {
         attempts: u32,
         /// No attempt before then.
         retry_at: UnixSecs,
+        /// Whether it was told that there is too little space.
+        space_told: bool,
     },
     /// Signatures, digests and contract are being verified. Resume: verify anew, but not more
     /// than [`WORK_BOOTS_MAX`] times.
@@ -144,6 +153,14 @@ pub enum Work {
     /// The candidate answers, watched. Resume: the trial starts anew, but not more than
     /// [`TRIAL_BOOTS_MAX`] times.
     Trial {
+        /// For this order.
+        order: Order,
+        /// What was seen.
+        trial: Trial,
+    },
+    /// The candidate sees every input, answers nobody, and is compared with the good release.
+    /// Resume: it starts anew, but not more than [`TRIAL_BOOTS_MAX`] times.
+    Shadowing {
         /// For this order.
         order: Order,
         /// What was seen.
@@ -178,6 +195,15 @@ pub enum Event {
         /// The release.
         release: PackageId,
     },
+    /// The device has too little space for the package; what came of it is removed.
+    NoSpace {
+        /// The release.
+        release: PackageId,
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes free.
+        bytes_free: u64,
+    },
     /// The package was refused while it came in or when it was verified.
     Refused {
         /// The release.
@@ -204,12 +230,19 @@ pub enum Event {
     },
     /// The application asked.
     Traffic {
-        /// Who answered.
+        /// Who ran: what answered, or the candidate beside it.
         release: PackageId,
         /// What was asked since the last such event.
         traffic: Traffic,
     },
-    /// The worker died, while serving.
+    /// The counts since the trial began were looked at.
+    Looked {
+        /// The candidate.
+        release: PackageId,
+        /// What they say.
+        look: Look,
+    },
+    /// The worker died, while serving or beside what serves.
     WorkerDied {
         /// Whom it ran.
         release: PackageId,
@@ -239,6 +272,23 @@ pub struct Traffic {
     pub rows_nonfinite: u32,
     /// 99th percentile of latency since the release began to answer, in microseconds.
     pub latency_us_p99: Option<u32>,
+    /// The most memory that its worker has held, in bytes.
+    pub memory_bytes_peak: Option<u64>,
+    /// Rows whose answers were compared with the other release's.
+    pub rows_compared: u32,
+    /// Of these, rows whose answers disagree.
+    pub rows_disagreeing: u32,
+    /// What the package itself promises.
+    pub budget: Budget,
+}
+
+/// What a package promises of itself; `None`: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Budget {
+    /// 99th percentile of latency, in microseconds.
+    pub latency_us_p99: Option<u32>,
+    /// Memory of its worker, in bytes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What the shell has to do.
@@ -273,6 +323,9 @@ pub enum Action {
         also_baseline: Option<PackageId>,
         /// On trial: keep the good release ready, and tell traffic and worker deaths at once.
         trial: bool,
+        /// Run this release beside it on the same inputs, uncounted, and compare; tell its traffic
+        /// and worker deaths too unless it is the good one. `None`: end that.
+        shadow: Option<PackageId>,
     },
     /// Answer the application with this reason instead of a model.
     StopServing {
@@ -301,11 +354,17 @@ pub fn step(state: State, event: &Event, now: UnixSecs) -> (State, Actions) {
         Event::Assigned { sequence, slot } => step.assigned(*sequence, slot),
         Event::Fetched { release } => step.fetched(release),
         Event::FetchFailed { release } => step.fetch_failed(release),
+        Event::NoSpace {
+            release,
+            bytes,
+            bytes_free,
+        } => step.no_space(release, *bytes, *bytes_free),
         Event::Refused { release, why } => step.refused(release, *why),
         Event::Checked { release } => step.checked(release),
         Event::Proved { release } => step.proved(release),
         Event::ProofFailed { release, why } => step.proof_failed(release, *why),
         Event::Traffic { release, traffic } => step.traffic(release, traffic),
+        Event::Looked { release, look } => step.looked(release, *look),
         Event::WorkerDied { release, how } => step.worker_died(release, *how),
         Event::Unservable { release, why } => step.unservable(release, *why),
         Event::Told => step.told(),
@@ -388,8 +447,12 @@ impl State {
             Work::Fetching { .. } => Phase::Fetching,
             Work::Checking { .. } => Phase::Checking,
             Work::Proving { .. } => Phase::Proving,
-            Work::Trial { trial, .. } if trial.held => Phase::TrialHeld,
-            Work::Trial { .. } => Phase::Trial,
+            Work::Shadowing { .. } => Phase::Shadowing,
+            Work::Trial { trial, .. } => match trial.held {
+                None => Phase::Trial,
+                Some(Held::Rows) => Phase::TrialHeld,
+                Some(Held::Drift) => Phase::TrialHeldByDrift,
+            },
             Work::Idle if self.disabled.is_some() => Phase::Disabled,
             Work::Idle if self.good.is_some() => Phase::Serving,
             Work::Idle => Phase::Empty,
@@ -422,8 +485,14 @@ impl Work {
             Self::Fetching { order, .. }
             | Self::Checking { order, .. }
             | Self::Proving { order, .. }
+            | Self::Shadowing { order, .. }
             | Self::Trial { order, .. } => Some(order),
         }
+    }
+
+    /// Whether the candidate runs on the application's inputs.
+    fn runs_candidate(&self) -> bool {
+        matches!(self, Self::Shadowing { .. } | Self::Trial { .. })
     }
 }
 
@@ -483,8 +552,12 @@ impl Step {
         }
     }
 
-    /// What answers while no candidate is on trial.
+    /// What answers while no candidate is on trial; a candidate that is compared runs beside it.
     fn serve_good(&mut self) {
+        let shadow = match &self.state.work {
+            Work::Shadowing { order, .. } => Some(order.release),
+            _ => None,
+        };
         let action = match (&self.state.disabled, &self.state.good) {
             (Some(reason), _) => Action::StopServing {
                 reason: reason.clone(),
@@ -493,6 +566,7 @@ impl Step {
                 release: good.release,
                 also_baseline: good.also_baseline,
                 trial: false,
+                shadow,
             },
             (None, None) => Action::StopServing {
                 reason: Note::new("no release has passed its trial here"),
@@ -540,5 +614,7 @@ impl From<&Good> for Whose {
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod shadowing;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bellwether_package::ids::{Digest, PackageId, SlotName, UnixSecs};
 use bellwether_protocol::{
-    Desired, Outcome, ProofFailure, Refusal, Sequence, SlotAssignment, TrialLimits,
+    Desired, Outcome, ProofFailure, Refusal, Sequence, ShadowLimits, SlotAssignment, TrialLimits,
 };
 use bellwether_rollout::device::{Action, Event, State, Traffic, step};
 
@@ -28,6 +28,8 @@ pub enum Temper {
     FailsProof,
     /// Answers NaN once it is on trial.
     FailsTrial,
+    /// Answers otherwise than the release before it.
+    Disagrees,
 }
 
 /// How rough the world is: each event happens once in so many ticks, devices or messages.
@@ -68,6 +70,7 @@ pub struct Device {
     boot: u64,
     reports: u64,
     answering: Option<PackageId>,
+    beside: Option<PackageId>,
     events: VecDeque<Event>,
     downloading: Option<(PackageId, UnixSecs)>,
     served_once: bool,
@@ -185,13 +188,22 @@ impl World {
         let Some(release) = device.answering else {
             return;
         };
-        let rows_nonfinite = u32::from(self.tempers[&release] == Temper::FailsTrial);
-        let traffic = Traffic {
-            rows: 50,
-            rows_nonfinite,
-            ..Traffic::default()
-        };
-        device.events.push_back(Event::Traffic { release, traffic });
+        // What is compared counts for the candidate: it answers on trial, and runs beside before.
+        let on_trial = device.state.work().order().map(|order| order.release);
+        let pair = [Some(release), device.beside];
+        for release in pair.into_iter().flatten() {
+            let rows_nonfinite = u32::from(self.tempers[&release] == Temper::FailsTrial);
+            let disagrees = self.tempers[&release] == Temper::Disagrees;
+            let compared = device.beside.is_some() && on_trial == Some(release);
+            let traffic = Traffic {
+                rows: 50,
+                rows_nonfinite,
+                rows_compared: if compared { 50 } else { 0 },
+                rows_disagreeing: if compared && disagrees { 50 } else { 0 },
+                ..Traffic::default()
+            };
+            device.events.push_back(Event::Traffic { release, traffic });
+        }
     }
 
     fn handle_events(&mut self, index: usize) {
@@ -254,19 +266,25 @@ impl World {
                 }
                 _ => Event::Proved { release },
             }),
-            Action::Serve { release, .. } => {
-                let temper = temper(&release);
-                assert!(
-                    matches!(temper, Temper::Good | Temper::FailsTrial),
-                    "serves a release that is {temper:?}"
-                );
-                assert!(
-                    device.packages.contains(&release),
-                    "serves what is not on disk"
-                );
+            Action::Serve {
+                release, shadow, ..
+            } => {
+                for release in [Some(release), shadow].into_iter().flatten() {
+                    let temper = temper(&release);
+                    let proved = !matches!(temper, Temper::Unapproved | Temper::FailsProof);
+                    assert!(proved, "runs a release that is {temper:?}");
+                    assert!(
+                        device.packages.contains(&release),
+                        "runs what is not on disk"
+                    );
+                }
                 device.answering = Some(release);
+                device.beside = shadow;
             }
-            Action::StopServing { .. } => device.answering = None,
+            Action::StopServing { .. } => {
+                device.answering = None;
+                device.beside = None;
+            }
             Action::Delete { release } => {
                 device.packages.remove(&release);
                 if device
@@ -316,6 +334,7 @@ impl Device {
             boot: 1,
             reports: 0,
             answering: None,
+            beside: None,
             events: VecDeque::new(),
             downloading: None,
             served_once: false,
@@ -328,6 +347,7 @@ impl Device {
         self.power_cuts += 1;
         self.state = self.stored.clone();
         self.answering = None;
+        self.beside = None;
         self.downloading = None;
         self.boot += 1;
         self.reports = 0;
@@ -373,6 +393,12 @@ fn assignment(release: PackageId) -> SlotAssignment {
             nonfinite_share_max_ppm: 0,
             worker_deaths_max: 1,
             latency_us_p99_max: None,
+            shadow: Some(ShadowLimits {
+                secs_min: 30,
+                rows_min: 100,
+                disagree_share_max_ppm: 20_000,
+            }),
+            drift: None,
         },
         rollout: None,
         ordered_back: false,

@@ -148,5 +148,7 @@ pub(crate) fn trial(secs: u32, rows: u32) -> TrialLimits {
         nonfinite_share_max_ppm: 0,
         worker_deaths_max: 0,
         latency_us_p99_max: None,
+        shadow: None,
+        drift: None,
     }
 }

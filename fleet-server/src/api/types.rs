@@ -201,7 +201,8 @@ pub struct Slot {
     pub serving: Option<String>,
     /// What it is about to serve, while it fetches, checks, proves or tries it.
     pub candidate: Option<String>,
-    /// `empty`, `serving`, `fetching`, `checking`, `proving`, `trial`, `trial-held`, `disabled`.
+    /// `empty`, `serving`, `fetching`, `checking`, `proving`, `shadowing`, `trial`, `trial-held`,
+    /// `trial-held-by-drift`, `disabled`.
     pub phase: Option<String>,
     /// What became of the last order.
     pub outcome: Option<Outcome>,

@@ -6,8 +6,8 @@ use bellwether_protocol::{
 };
 
 use super::{
-    Action, FETCH_ATTEMPTS_MAX, FETCH_WAIT_SECS_MAX, FETCH_WAIT_SECS_MIN, Order, Step, Trial,
-    Whose, Work,
+    Action, FETCH_ATTEMPTS_MAX, FETCH_WAIT_SECS_MAX, FETCH_WAIT_SECS_MIN, Order, SPACE_WAIT_SECS,
+    Step, Trial, Whose, Work,
 };
 
 impl Step {
@@ -85,28 +85,30 @@ impl Step {
 
     /// The release under way is ordered again: it goes on, under the newer order.
     fn renew(&mut self, newer: Order) {
-        let counts_otherwise = match &mut self.state.work {
+        let runs_otherwise = match &mut self.state.work {
             Work::Idle => false,
             Work::Fetching { order, .. }
             | Work::Checking { order, .. }
-            | Work::Proving { order, .. } => {
+            | Work::Proving { order, .. }
+            | Work::Shadowing { order, .. } => {
                 *order = newer;
                 false
             }
             Work::Trial { order, .. } => {
-                let counts_otherwise = order.also_baseline != newer.also_baseline;
+                let runs_otherwise = order.also_baseline != newer.also_baseline
+                    || order.trial.shadow.is_some() != newer.trial.shadow.is_some();
                 *order = newer;
-                counts_otherwise
+                runs_otherwise
             }
         };
         self.persist();
-        if counts_otherwise {
+        if runs_otherwise {
             self.serve_candidate();
         }
     }
 
     fn begin(&mut self, order: Order) {
-        let on_trial = matches!(self.state.work, Work::Trial { .. });
+        let ran = self.state.work.runs_candidate();
         let abandoned = self.abandon();
         let release = order.release;
         let on_disk = self
@@ -123,6 +125,7 @@ impl Step {
                 order,
                 attempts: 0,
                 retry_at: self.now,
+                space_told: false,
             };
             Action::Fetch {
                 release,
@@ -131,7 +134,7 @@ impl Step {
             }
         };
         self.persist();
-        if on_trial {
+        if ran {
             self.serve_good();
         }
         abandoned
@@ -165,6 +168,7 @@ impl Step {
             order,
             attempts,
             retry_at,
+            ..
         } = &mut self.state.work
         else {
             return;
@@ -187,6 +191,40 @@ impl Step {
             length,
             not_before,
         });
+    }
+
+    /// Told once; then the order waits for space, however long that takes: no attempt is counted,
+    /// and a newer order supersedes it like any other.
+    pub(super) fn no_space(&mut self, release: &PackageId, bytes: u64, bytes_free: u64) {
+        let (order, attempts, told) = match &self.state.work {
+            Work::Fetching {
+                order,
+                attempts,
+                space_told,
+                ..
+            } => (order.clone(), *attempts, *space_told),
+            Work::Checking { order, .. } => (order.clone(), 0, false),
+            _ => return,
+        };
+        if order.release != *release {
+            return;
+        }
+        let why = Refusal::NoSpace { bytes, bytes_free };
+        let report = (!told).then(|| self.tell(&Whose::from(&order), refusal(&order, why)));
+        let (length, not_before) = (order.length, self.now.plus_secs(SPACE_WAIT_SECS));
+        self.state.work = Work::Fetching {
+            order,
+            attempts,
+            retry_at: not_before,
+            space_told: true,
+        };
+        self.persist();
+        self.act(Action::Fetch {
+            release: *release,
+            length,
+            not_before,
+        });
+        report.into_iter().for_each(|report| self.act(report));
     }
 
     pub(super) fn refused(&mut self, release: &PackageId, why: Refusal) {
@@ -229,6 +267,20 @@ impl Step {
         if order.ordered_back {
             return self.commit(order);
         }
+        // There is nothing to compare with while no release answers.
+        let answers = self.state.good.is_some() && self.state.disabled.is_none();
+        if order.trial.shadow.is_none() || !answers {
+            return self.start_trial(order);
+        }
+        self.state.work = Work::Shadowing {
+            order,
+            trial: Trial::new(self.now),
+        };
+        self.persist();
+        self.serve_good();
+    }
+
+    pub(super) fn start_trial(&mut self, order: Order) {
         self.state.work = Work::Trial {
             order,
             trial: Trial::new(self.now),
@@ -247,16 +299,10 @@ impl Step {
 
     /// Ends the order because the package may not or cannot be run.
     pub(super) fn refuse(&mut self, why: Refusal) {
-        let ordered_back = self
-            .state
-            .work
-            .order()
-            .is_some_and(|order| order.ordered_back);
-        self.fail(if ordered_back {
-            OutcomeKind::UnableToRollBack(TrialFailure::Unservable(why))
-        } else {
-            OutcomeKind::Refused(why)
-        });
+        if let Some(order) = self.state.work.order() {
+            let kind = refusal(order, why);
+            self.fail(kind);
+        }
     }
 
     /// Ends the order under way: remembered, reported, removed; the good release serves on.
@@ -264,7 +310,7 @@ impl Step {
         let Some(order) = self.state.work.order().cloned() else {
             return;
         };
-        let on_trial = matches!(self.state.work, Work::Trial { .. });
+        let ran = self.state.work.runs_candidate();
         self.state.work = Work::Idle;
         self.remember_refused(order.sequence, order.release);
         if self
@@ -278,11 +324,20 @@ impl Step {
         }
         let report = self.tell(&Whose::from(&order), kind);
         self.persist();
-        if on_trial {
+        if ran {
             self.serve_good();
         }
         self.delete(order.release);
         self.act(report);
+    }
+}
+
+/// What is told of a package that may not or cannot be run.
+fn refusal(order: &Order, why: Refusal) -> OutcomeKind {
+    if order.ordered_back {
+        OutcomeKind::UnableToRollBack(TrialFailure::Unservable(why))
+    } else {
+        OutcomeKind::Refused(why)
     }
 }
 

@@ -9,6 +9,7 @@ use bellwether_package::ids::UnixSecs;
 use bellwether_protocol::{ProofFailure, Refusal, WorkerDeath};
 use proptest::prelude::*;
 
+use super::shadowing::shadowed_order;
 use super::tests::{Bench, assigned, disable, release, slot};
 use super::{Action, Event, State, Traffic, Trial, Work, step};
 
@@ -19,11 +20,20 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Boot),
         2 => Just(Event::Tick),
         1 => Just(Event::Told),
-        6 => (1_u64..40, tag.clone(), any::<bool>())
-            .prop_map(|(n, tag, back)| assigned(n, release(tag), back)),
+        6 => (1_u64..40, tag.clone(), any::<bool>(), any::<bool>()).prop_map(
+            |(n, tag, back, shadowed)| {
+                let release = release(tag);
+                if shadowed { shadowed_order(n, release, back) } else { assigned(n, release, back) }
+            }
+        ),
         1 => (1_u64..40).prop_map(disable),
         6 => tag.clone().prop_map(|tag| Event::Fetched { release: release(tag) }),
         1 => tag.clone().prop_map(|tag| Event::FetchFailed { release: release(tag) }),
+        1 => tag.clone().prop_map(|tag| Event::NoSpace {
+            release: release(tag),
+            bytes: 2,
+            bytes_free: 1
+        }),
         1 => tag.clone().prop_map(|tag| Event::Refused {
             release: release(tag),
             why: Refusal::Damaged
@@ -55,7 +65,7 @@ fn awaited(state: &State) -> Event {
         Work::Fetching { .. } => Event::Fetched { release },
         Work::Checking { .. } => Event::Checked { release },
         Work::Proving { .. } => Event::Proved { release },
-        Work::Trial { .. } => Event::Traffic {
+        Work::Trial { .. } | Work::Shadowing { .. } => Event::Traffic {
             release,
             traffic: Traffic {
                 rows: 50,
@@ -68,9 +78,8 @@ fn awaited(state: &State) -> Event {
 /// What is stored, without what a boot may forget.
 fn durable(state: &State) -> State {
     let mut state = state.clone();
-    state.deaths.clear();
     state.untold.clear();
-    if let Work::Trial { trial, .. } = &mut state.work {
+    if let Work::Trial { trial, .. } | Work::Shadowing { trial, .. } = &mut state.work {
         *trial = Trial {
             boots: trial.boots,
             ..Trial::new(UnixSecs(0))
@@ -119,7 +128,10 @@ proptest! {
                         prop_assert!(!stored.kept().any(|kept| kept == release));
                         disk.remove(release);
                     }
-                    Action::Serve { release, .. } => prop_assert!(disk.contains(release)),
+                    Action::Serve { release, shadow, .. } => {
+                        prop_assert!(disk.contains(release));
+                        prop_assert!(shadow.is_none_or(|shadow| disk.contains(&shadow)));
+                    }
                     _ => {}
                 }
             }

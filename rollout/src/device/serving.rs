@@ -12,7 +12,7 @@ impl Step {
     /// The resume rules of every state.
     pub(super) fn boot(&mut self) {
         let untold = self.state.untold.clone();
-        if !matches!(self.state.work, Work::Trial { .. }) {
+        if !self.state.work.runs_candidate() {
             self.serve_good();
         }
         self.resume_work();
@@ -53,6 +53,19 @@ impl Step {
                 }
                 self.persist();
                 self.act(Action::Prove { release });
+            }
+            Work::Shadowing { trial, .. } => {
+                let boots = trial.boots + 1;
+                *trial = Trial {
+                    boots,
+                    ..Trial::new(now)
+                };
+                if boots > TRIAL_BOOTS_MAX {
+                    let why = ProofFailure::DeviceStopped;
+                    return self.fail(OutcomeKind::FailedBeforeServing(why));
+                }
+                self.persist();
+                self.serve_good();
             }
             Work::Trial { trial, .. } => {
                 let boots = trial.boots + 1;
@@ -139,7 +152,8 @@ impl Step {
         if deaths.len() + 1 < DEATHS_MAX {
             // There is room for DEATHS_MAX.
             let _ = deaths.push(now);
-            return;
+            // A release that takes the whole device down with it must not be forgiven each time.
+            return self.persist();
         }
         deaths.clear();
         let why = TrialFailure::WorkerDeaths {
@@ -181,6 +195,7 @@ impl Step {
             .order()
             .is_some_and(|order| order.release == *release)
         {
+            // Beside what serves too: it never answered.
             return self.refuse(why);
         }
         if self

@@ -10,7 +10,7 @@ use bellwether_protocol::{Desired, TrialFailure};
 
 use super::*;
 
-const LIMITS: TrialLimits = TrialLimits {
+pub(super) const LIMITS: TrialLimits = TrialLimits {
     secs_min: 60,
     rows_min: 100,
     secs_max: 600,
@@ -18,17 +18,19 @@ const LIMITS: TrialLimits = TrialLimits {
     nonfinite_share_max_ppm: 0,
     worker_deaths_max: 1,
     latency_us_p99_max: Some(5_000),
+    shadow: None,
+    drift: None,
 };
 
 /// A slot with its shell: performs nothing, remembers everything.
 pub(super) struct Bench {
     pub(super) state: State,
-    now: UnixSecs,
+    pub(super) now: UnixSecs,
     pub(super) actions: Vec<Action>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: State::new(slot()),
             now: UnixSecs(1_000),
@@ -55,20 +57,20 @@ impl Bench {
     }
 
     /// Up to the start of the trial.
-    fn start_trial(&mut self, n: u64, release: PackageId) -> &mut Self {
+    pub(super) fn start_trial(&mut self, n: u64, release: PackageId) -> &mut Self {
         self.order(n, release)
             .event(Event::Fetched { release })
             .event(Event::Checked { release })
             .event(Event::Proved { release })
     }
 
-    fn install(&mut self, n: u64, release: PackageId) -> &mut Self {
+    pub(super) fn install(&mut self, n: u64, release: PackageId) -> &mut Self {
         self.start_trial(n, release).wait(60).traffic(release, 100);
         assert_eq!(self.state.good().map(|good| good.release), Some(release));
         self.event(Event::Told)
     }
 
-    fn wait(&mut self, secs: u64) -> &mut Self {
+    pub(super) fn wait(&mut self, secs: u64) -> &mut Self {
         for _ in 0..secs.div_ceil(trial::TICK_SECS_MAX) {
             self.now = self.now.plus_secs(trial::TICK_SECS_MAX);
             self.event(Event::Tick);
@@ -76,7 +78,7 @@ impl Bench {
         self
     }
 
-    fn traffic(&mut self, release: PackageId, rows: u32) -> &mut Self {
+    pub(super) fn traffic(&mut self, release: PackageId, rows: u32) -> &mut Self {
         let traffic = Traffic {
             rows,
             ..Traffic::default()
@@ -84,14 +86,14 @@ impl Bench {
         self.event(Event::Traffic { release, traffic })
     }
 
-    fn outcome(&self) -> Option<&OutcomeKind> {
+    pub(super) fn outcome(&self) -> Option<&OutcomeKind> {
         self.actions.iter().find_map(|action| match action {
             Action::Report(outcome) => Some(&outcome.kind),
             _ => None,
         })
     }
 
-    fn has(&self, action: &Action) -> bool {
+    pub(super) fn has(&self, action: &Action) -> bool {
         self.actions.contains(action)
     }
 }
@@ -142,6 +144,7 @@ fn serve(release: PackageId, trial: bool) -> Action {
         release,
         also_baseline: None,
         trial,
+        shadow: None,
     }
 }
 
@@ -545,12 +548,17 @@ fn a_release_that_keeps_dying_after_commit_gives_way_to_the_one_before() {
     for secs in [0, DEATHS_SECS, DEATHS_SECS] {
         bench.now = bench.now.plus_secs(secs);
         bench.event(died.clone());
-        assert!(
-            bench.actions.is_empty(),
-            "deaths far apart are the worker's to mend"
+        assert_eq!(
+            bench.actions,
+            [Action::Persist],
+            "deaths far apart are the worker's to mend, and are remembered"
         );
     }
-    bench.event(died.clone()).event(died.clone());
+    // The device may go down with it in between.
+    bench
+        .event(died.clone())
+        .event(Event::Boot)
+        .event(died.clone());
     assert!(matches!(
         bench.outcome(),
         Some(OutcomeKind::RolledBackItself(_))
@@ -654,6 +662,41 @@ fn an_outcome_not_yet_in_the_outbox_is_reported_again_after_a_boot() {
     );
     bench.event(Event::Told).event(Event::Boot);
     assert_eq!(bench.outcome(), None);
+}
+
+#[test]
+fn an_order_without_space_is_told_once_and_tried_again_until_there_is_some() {
+    let b = release(2);
+    let mut bench = Bench::serving(release(1));
+    let no_space = Event::NoSpace {
+        release: b,
+        bytes: 9,
+        bytes_free: 1,
+    };
+    let (bytes, bytes_free) = (9, 1);
+    let why = Refusal::NoSpace { bytes, bytes_free };
+    bench.order(2, b).event(no_space.clone());
+    assert_eq!(bench.outcome(), Some(&OutcomeKind::Refused(why)));
+    for _ in 0..100 {
+        let not_before = bench.now.plus_secs(SPACE_WAIT_SECS);
+        let length = 1_000;
+        let fetch = Action::Fetch {
+            release: b,
+            length,
+            not_before,
+        };
+        assert!(bench.has(&fetch), "however long it takes");
+        bench.event(Event::Told).event(Event::Boot);
+        bench.event(no_space.clone());
+        assert_eq!(bench.outcome(), None, "once is enough");
+    }
+    bench
+        .event(Event::Fetched { release: b })
+        .event(Event::Checked { release: b })
+        .event(Event::Proved { release: b })
+        .wait(60)
+        .traffic(b, 100);
+    assert_eq!(bench.outcome(), Some(&OutcomeKind::Committed));
 }
 
 #[test]

@@ -304,6 +304,22 @@ impl Policy {
         refuse(
             self.trial.secs_max < self.trial.secs_min,
             "a trial's secs_max must not be below its secs_min",
+        )?;
+        self.check_watch(refuse)
+    }
+
+    fn check_watch(
+        &self,
+        refuse: impl Fn(bool, &'static str) -> Result<(), Inadmissible>,
+    ) -> Result<(), Inadmissible> {
+        let (shadow, drift) = (self.trial.shadow, self.trial.drift);
+        refuse(
+            shadow.is_some_and(|it| it.rows_min == 0 || it.disagree_share_max_ppm > 1_000_000),
+            "trial.shadow's rows_min must not be 0, its disagree_share_max_ppm at most 1000000",
+        )?;
+        refuse(
+            drift.is_some_and(|it| it.rows_min == 0 || it.psi_max_milli == 0),
+            "trial.drift's rows_min and psi_max_milli must not be 0",
         )
     }
 

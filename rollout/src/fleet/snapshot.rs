@@ -158,5 +158,6 @@ fn lies_at_device(why: Refusal) -> bool {
             | Refusal::RootExpired
             | Refusal::DeviceStopped
             | Refusal::Other
+            | Refusal::NotOffered { .. }
     )
 }

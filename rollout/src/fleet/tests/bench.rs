@@ -59,6 +59,8 @@ pub(super) fn policy() -> Policy {
             nonfinite_share_max_ppm: 0,
             worker_deaths_max: 1,
             latency_us_p99_max: None,
+            shadow: None,
+            drift: None,
         },
     }
 }
