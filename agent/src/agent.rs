@@ -7,6 +7,7 @@
 mod jobs;
 mod perform;
 mod reports;
+mod sessions;
 mod slot;
 
 use std::collections::BTreeMap;
@@ -382,18 +383,23 @@ impl Agent {
     fn watch(&mut self) {
         let names: Vec<SlotName> = self.slots.keys().cloned().collect();
         for name in names {
-            let Some(serving) = self.slots.get(&name).and_then(|slot| slot.current.clone()) else {
-                continue;
-            };
-            let release = serving.release();
-            let (traffic, deaths) = serving.take_watched();
-            for how in deaths {
-                tracing::warn!(slot = %name, release = %release.short(), %how, "worker died");
-                self.drive(&name, Event::WorkerDied { release, how });
+            let watched = self.slots.get(&name).map(Slot::watched);
+            for (release, traffic, deaths) in watched.into_iter().flatten() {
+                for how in deaths {
+                    tracing::warn!(slot = %name, release = %release.short(), %how, "worker died");
+                    self.drive(&name, Event::WorkerDied { release, how });
+                }
+                if traffic.rows > 0 || traffic.rows_compared > 0 {
+                    self.drive(&name, Event::Traffic { release, traffic });
+                }
             }
-            if traffic.rows > 0 {
-                self.drive(&name, Event::Traffic { release, traffic });
-            }
+        }
+    }
+
+    /// Tells the machine whether a candidate on trial sees or answers otherwise than it promised.
+    fn look(&mut self, name: &SlotName) {
+        if let Some((release, look)) = self.slots.get(name).and_then(Slot::look) {
+            self.drive(name, Event::Looked { release, look });
         }
     }
 
@@ -403,6 +409,7 @@ impl Agent {
         let names: Vec<SlotName> = self.slots.keys().cloned().collect();
         for name in &names {
             self.drive(name, Event::Tick);
+            self.look(name);
             self.retry(name);
             self.reopen(name);
         }

@@ -9,7 +9,8 @@
 //! | [`trust`] | trust root and revocations on disk, and their renewal |
 //! | [`remote`], [`link`] | the server by HTTP, the broker by MQTT |
 //! | [`fetch`] | downloads that resume and verify as they come |
-//! | [`serving`] | which session answers in which slot |
+//! | `proving` | golden vectors, before a package may answer |
+//! | [`serving`] | which session answers in which slot, and which runs beside it |
 //! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
 //! | [`api`] | the Open Inference Protocol for applications |
 //! | [`view`], [`status`] | what people are told |
@@ -30,6 +31,7 @@ pub mod health;
 pub mod identity;
 pub mod link;
 pub mod outbox;
+mod proving;
 pub mod remote;
 pub mod serving;
 pub mod status;

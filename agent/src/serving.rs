@@ -3,22 +3,21 @@
 //! A slot's session is swapped whole: requests under way end on the session they began on, new
 //! ones go to the next, and none is refused in between.
 
+mod beside;
 mod slots;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bellwether_drift::Counts;
-use bellwether_package::sections::{Activation, Contract, Port};
+use bellwether_drift::{Counts, FieldBaseline};
+use bellwether_package::sections::{Activation, Baseline, Contract, Port};
 use bellwether_package::{Attribute, PackageId, SlotName, UnixSecs};
 use bellwether_protocol::{
-    ErrorCounts, Fields, Latency, ProofFailure, Refusal, Window, WorkerDeath,
+    DriftLimits, ErrorCounts, Fields, Latency, Refusal, Window, WorkerDeath,
 };
-use bellwether_rollout::device::Traffic;
-use bellwether_runtime::{
-    Death, LatencyHistogram, Options, ProveError, RunError, Session, Shortfall, Tensor,
-};
+use bellwether_rollout::device::{Budget, Look, Traffic, drift};
+use bellwether_runtime::{Death, LatencyHistogram, Options, Run, RunError, Session, Tensor};
 use tokio::sync::Notify;
 
 use crate::causes::with_causes;
@@ -27,12 +26,15 @@ use crate::config::Config;
 use crate::fetch;
 use crate::trust::Trust;
 
+use beside::{Beside, Comparison};
+
+pub use beside::Candidate;
+pub use slots::{Answering, Silence, Slots};
+
 /// Deaths that wait to be told; the machine takes a release back at far fewer.
 const DEATHS_WAITING_MAX: usize = 16;
 /// How long loading may take at least: a small board optimises slowly.
 const LOAD_DEADLINE: Duration = Duration::from_secs(60);
-
-pub use slots::{Answering, Silence, Slots};
 
 /// A release that answers, and its counts.
 #[derive(Debug)]
@@ -44,8 +46,14 @@ pub struct Serving {
     activation: Option<Activation>,
     attributes: Vec<Attribute>,
     also_baseline: Option<PackageId>,
+    baseline: Baseline,
+    budget: Budget,
     inner: Mutex<Inner>,
+    /// On trial: the counts of its earlier windows.
+    tried: Mutex<Option<Tried>>,
     watched: Mutex<Watched>,
+    /// What runs on the same inputs.
+    beside: Mutex<Option<Beside>>,
     poke: Arc<Notify>,
 }
 
@@ -56,6 +64,13 @@ struct Inner {
     rows: u32,
     rows_nonfinite: u32,
     errors: ErrorCounts,
+}
+
+/// Counts since the trial began, those of the window under way apart.
+#[derive(Debug)]
+struct Tried {
+    inputs: Vec<Counts>,
+    outputs: Vec<Counts>,
 }
 
 /// What the machine has not been told yet, and latency since the release began to answer.
@@ -112,6 +127,12 @@ impl Serving {
         let (model, version) = (manifest.model.to_string(), manifest.version.to_string());
         let contract = package.package().contract().clone();
         let activation = package.package().activation().cloned();
+        let baseline = package.package().baseline().clone();
+        let promised = package.package().budget();
+        let budget = Budget {
+            latency_us_p99: Some(promised.latency_us_p99),
+            memory_bytes: Some(promised.memory_bytes),
+        };
         let mut session = Session::open(package, blob, options(config)).map_err(open_error)?;
         if let Some(also) = also_baseline.filter(|also| *also != release) {
             count_also(&mut session, &fetch::path(folder, also), also);
@@ -124,6 +145,9 @@ impl Serving {
             activation,
             attributes: config.attributes(),
             also_baseline,
+            baseline,
+            budget,
+            beside: Mutex::default(),
             inner: Mutex::new(Inner {
                 session,
                 since: clock::now(),
@@ -131,6 +155,7 @@ impl Serving {
                 rows_nonfinite: 0,
                 errors: ErrorCounts::default(),
             }),
+            tried: Mutex::default(),
             watched: Mutex::default(),
             poke,
         })
@@ -139,6 +164,11 @@ impl Serving {
     /// The release.
     pub fn release(&self) -> PackageId {
         self.release
+    }
+
+    /// The other baseline that inputs are counted under.
+    pub fn also_baseline(&self) -> Option<PackageId> {
+        self.also_baseline
     }
 
     /// The model's name.
@@ -176,9 +206,11 @@ impl Serving {
             let mut inner = self.inner();
             let result = inner.session.run(inputs);
             inner.count(rows, &result);
+            self.note_memory(&inner);
             result
         };
         self.watch(rows, &result);
+        self.offer(inputs, rows, &result);
         result.map(|run| run.outputs).map_err(|error| {
             let text = with_causes(&error);
             match error {
@@ -189,11 +221,61 @@ impl Serving {
         })
     }
 
+    /// Runs `other` beside this one from now on, on the same inputs: it answers nobody, and its
+    /// answers are compared. What either shows goes to the candidate.
+    pub fn run_beside(self: &Arc<Self>, other: &Arc<Self>, candidate: Candidate) {
+        let beside = Beside::start(self, other, candidate);
+        *self.beside() = Some(beside);
+    }
+
+    /// Ends that.
+    pub fn run_alone(&self) {
+        *self.beside() = None;
+    }
+
+    /// What runs beside this one, if anything does.
+    pub fn runs_beside(&self) -> Option<PackageId> {
+        self.beside().as_ref().map(Beside::release)
+    }
+
+    /// Keeps counts over windows from now on, to see whether they move; or ends that.
+    pub fn keep_tried(&self, keep: bool) {
+        let none = |fields: &[FieldBaseline]| {
+            let counts = fields.iter().map(|field| Counts::new(field.bins()));
+            counts.collect::<Vec<_>>()
+        };
+        let mut tried = self.tried();
+        if keep != tried.is_some() {
+            *tried = keep.then(|| Tried {
+                inputs: none(&self.baseline.inputs),
+                outputs: none(&self.baseline.outputs),
+            });
+        }
+    }
+
+    /// What the counts since the trial began say; `None` while a request is under way, or when
+    /// they are not kept.
+    pub fn look(&self, limits: &DriftLimits) -> Option<Look> {
+        let inner = self.inner.try_lock().ok()?;
+        let tried = self.tried();
+        let tried = tried.as_ref()?;
+        let window = inner.session.window();
+        let of = |fields: &[FieldBaseline], before: &[Counts], now: &[Counts]| {
+            let merged: Vec<Counts> = before.iter().zip(now).map(merged).collect();
+            drift(fields.iter().zip(&merged), limits)
+        };
+        Some(Look {
+            inputs: of(&self.baseline.inputs, &tried.inputs, &window.inputs),
+            outputs: of(&self.baseline.outputs, &tried.outputs, &window.outputs),
+        })
+    }
+
     /// What requests have shown since the last call.
     pub fn take_watched(&self) -> (Traffic, Vec<WorkerDeath>) {
         let mut watched = self.watched();
         let mut traffic = std::mem::take(&mut watched.traffic);
         traffic.latency_us_p99 = watched.latency.p99_us();
+        traffic.budget = self.budget;
         (traffic, std::mem::take(&mut watched.deaths))
     }
 
@@ -207,6 +289,9 @@ impl Serving {
             return Vec::new();
         }
         let counts = inner.session.take_window();
+        if let Some(tried) = self.tried().as_mut() {
+            tried.add(&counts.inputs, &counts.outputs);
+        }
         let latency = &counts.latency;
         let window = |baseline, inputs: &[Counts], outputs: &[Counts]| {
             Some(Window {
@@ -244,7 +329,58 @@ impl Serving {
         own.into_iter().chain(also).collect()
     }
 
-    fn watch(&self, rows: u32, result: &Result<bellwether_runtime::Run, RunError>) {
+    /// Runs in another's shadow: what it shows is watched, and nothing is counted.
+    fn ask_beside(&self, inputs: &[Tensor], rows: u32) -> Option<Vec<Tensor>> {
+        let result = {
+            let mut inner = self.inner();
+            let result = inner.session.run_uncounted(inputs);
+            self.note_memory(&inner);
+            result
+        };
+        self.watch(rows, &result);
+        result.ok().map(|run| run.outputs)
+    }
+
+    /// Gives what runs beside the same inputs. Inputs that break the contract reach no model.
+    fn offer(&self, inputs: &[Tensor], rows: u32, result: &Result<Run, RunError>) {
+        if matches!(result, Err(error) if error.is_input_fault()) {
+            return;
+        }
+        let queue = self.beside().as_ref().map(Beside::queue);
+        if let Some(queue) = queue {
+            let answer = result.as_ref().ok().map(|run| run.outputs.clone());
+            queue.offer(inputs, rows, answer);
+        }
+    }
+
+    /// Rows that the candidate could not be asked, because it is too slow.
+    fn missed(&self, rows: u32) {
+        let mut watched = self.watched();
+        let traffic = &mut watched.traffic;
+        traffic.rows = traffic.rows.saturating_add(rows);
+        traffic.rows_failed = traffic.rows_failed.saturating_add(rows);
+        drop(watched);
+        self.poke.notify_one();
+    }
+
+    fn compared(&self, comparison: &Comparison) {
+        let mut watched = self.watched();
+        let traffic = &mut watched.traffic;
+        traffic.rows_compared = traffic.rows_compared.saturating_add(comparison.rows);
+        let disagreeing = traffic.rows_disagreeing;
+        traffic.rows_disagreeing = disagreeing.saturating_add(comparison.rows_disagreeing);
+    }
+
+    fn note_memory(&self, inner: &Inner) {
+        let peak = inner.session.memory_bytes_peak();
+        self.watched().traffic.memory_bytes_peak = (peak > 0).then_some(peak);
+    }
+
+    fn beside(&self) -> MutexGuard<'_, Option<Beside>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, rows: u32, result: &Result<Run, RunError>) {
         let mut watched = self.watched();
         let traffic = &mut watched.traffic;
         traffic.rows = traffic.rows.saturating_add(rows);
@@ -278,13 +414,17 @@ impl Serving {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tried(&self) -> MutexGuard<'_, Option<Tried>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn count(&mut self, rows: u32, result: &Result<bellwether_runtime::Run, RunError>) {
+    fn count(&mut self, rows: u32, result: &Result<Run, RunError>) {
         self.rows = self.rows.saturating_add(rows);
         let kind = match result {
             Ok(run) => {
@@ -308,63 +448,21 @@ impl Inner {
     }
 }
 
-/// Runs the golden vectors of a package that was checked. Blocking.
-///
-/// # Errors
-///
-/// Where it falls short.
-pub fn prove(
-    path: &Path,
-    release: PackageId,
-    slot: &SlotName,
-    trust: &Trust,
-    config: &Config,
-) -> Result<(), ProofFailure> {
-    let verified = trust.verify_new(path, release, slot, &config.attributes(), clock::now());
-    let (package, blob) = verified.map_err(|why| {
-        tracing::warn!(release = %release.short(), %why, "refused before its proof");
-        ProofFailure::Other
-    })?;
-    let proof = bellwether_runtime::prove(&package, blob, options(config)).map_err(|error| {
-        tracing::warn!(release = %release.short(), error = %with_causes(&error), "no proof");
-        unproved(&error)
-    })?;
-    match proof.shortfalls().into_iter().next() {
-        None => Ok(()),
-        Some(Shortfall::Mismatch { worst, .. }) => {
-            let case = u32::try_from(worst.case).unwrap_or(u32::MAX);
-            if !worst.got.is_finite() && worst.expected.is_finite() {
-                return Err(ProofFailure::Nonfinite { case });
-            }
-            let difference = (worst.got - worst.expected).abs() as f32;
-            let tolerance = worst.tolerance as f32;
-            Err(ProofFailure::GoldenMismatch {
-                case,
-                difference,
-                tolerance,
-            })
+impl Tried {
+    fn add(&mut self, inputs: &[Counts], outputs: &[Counts]) {
+        for (all, counts) in [(&mut self.inputs, inputs), (&mut self.outputs, outputs)] {
+            let sums: Vec<Counts> = all.iter().zip(counts).map(merged).collect();
+            *all = sums;
         }
-        Some(Shortfall::Latency { found, budget }) => Err(ProofFailure::Latency {
-            us_p99: found,
-            us_p99_max: budget,
-        }),
-        Some(Shortfall::Memory { found, budget }) => Err(ProofFailure::Memory {
-            bytes: found,
-            bytes_max: budget,
-        }),
     }
 }
 
-fn unproved(error: &ProveError) -> ProofFailure {
-    use bellwether_runtime::OpenError as Open;
-    match error {
-        ProveError::Open(Open::Died(death))
-        | ProveError::Run {
-            source: RunError::Died(death),
-            ..
-        } => ProofFailure::WorkerDied(worker_death(death)),
-        ProveError::Open(Open::Start(_) | Open::Blob(_)) => ProofFailure::Other,
-        _ => ProofFailure::Unsupported,
+/// Both counts; the first alone when there is no room for more.
+fn merged((before, now): (&Counts, &Counts)) -> Counts {
+    let mut sum = before.clone();
+    match sum.merge(now) {
+        Ok(()) => sum,
+        Err(_) => before.clone(),
     }
 }
 
@@ -392,7 +490,7 @@ fn count_also(session: &mut Session, path: &Path, also: PackageId) {
     }
 }
 
-fn options(config: &Config) -> Options {
+pub(crate) fn options(config: &Config) -> Options {
     let deadline = Duration::from_millis(config.limits.deadline_ms);
     Options {
         memory_bytes_max: config.limits.worker_memory_bytes_max,
@@ -425,7 +523,7 @@ fn rows_nonfinite(outputs: &[Tensor], rows: u32) -> u32 {
     bad.iter().filter(|bad| **bad).count() as u32
 }
 
-fn worker_death(death: &Death) -> WorkerDeath {
+pub(crate) fn worker_death(death: &Death) -> WorkerDeath {
     const SIGABRT: u8 = 6;
     const SIGKILL: u8 = 9;
     match death {

@@ -323,9 +323,9 @@ pub enum Action {
         also_baseline: Option<PackageId>,
         /// On trial: keep the good release ready, and tell traffic and worker deaths at once.
         trial: bool,
-        /// Run this release beside it on the same inputs, uncounted, and compare; tell its traffic
-        /// and worker deaths too unless it is the good one. `None`: end that.
-        shadow: Option<PackageId>,
+        /// What runs beside it on the same inputs, uncounted, and is compared; tell its traffic and
+        /// worker deaths too unless it is the good one. `None`: nothing does any more.
+        shadow: Option<Shadow>,
     },
     /// Answer the application with this reason instead of a model.
     StopServing {
@@ -339,6 +339,15 @@ pub enum Action {
     },
     /// Put this outcome into the outbox, then answer with `Told`.
     Report(Outcome),
+}
+
+/// A release that runs beside what answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shadow {
+    /// The release.
+    pub release: PackageId,
+    /// The other baseline that inputs are counted under once it answers.
+    pub also_baseline: Option<PackageId>,
 }
 
 /// One step of the machine: the next state, and what the shell has to do.
@@ -555,7 +564,10 @@ impl Step {
     /// What answers while no candidate is on trial; a candidate that is compared runs beside it.
     fn serve_good(&mut self) {
         let shadow = match &self.state.work {
-            Work::Shadowing { order, .. } => Some(order.release),
+            Work::Shadowing { order, .. } => Some(Shadow {
+                release: order.release,
+                also_baseline: order.also_baseline,
+            }),
             _ => None,
         };
         let action = match (&self.state.disabled, &self.state.good) {

@@ -126,6 +126,11 @@ impl Runner {
         self.memory_bytes_peak
     }
 
+    /// The same, as far as it was looked at.
+    pub(crate) fn memory_bytes_peak_seen(&self) -> u64 {
+        self.memory_bytes_peak
+    }
+
     pub(crate) fn deaths(&self) -> u64 {
         self.deaths
     }

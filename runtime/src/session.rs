@@ -79,7 +79,7 @@ impl Session {
     /// feature steps are taken here.
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Run, RunError> {
         let deaths = self.runner.deaths();
-        let result = self.checked_run(inputs);
+        let result = self.checked_run(inputs, true);
         self.window.deaths += self.runner.deaths() - deaths;
         match &result {
             Ok(run) => {
@@ -92,6 +92,12 @@ impl Session {
             Err(_) => self.window.failed += 1,
         }
         result
+    }
+
+    /// Runs once and counts nothing of it: for a release that runs beside another on the same
+    /// inputs and answers nobody.
+    pub fn run_uncounted(&mut self, inputs: &[Tensor]) -> Result<Run, RunError> {
+        self.checked_run(inputs, false)
     }
 
     /// Forgets what earlier runs left: the contract's states are zero at the next run, which may
@@ -128,6 +134,12 @@ impl Session {
         Ok(())
     }
 
+    /// The most memory that the worker was seen to hold at once, in bytes. It is looked at when the
+    /// model is loaded and now and then between runs.
+    pub fn memory_bytes_peak(&self) -> u64 {
+        self.runner.memory_bytes_peak_seen()
+    }
+
     /// The package that serves.
     pub fn package(&self) -> &VerifiedPackage {
         &self.package
@@ -142,20 +154,23 @@ impl Session {
         Subject::of_verified(&self.package).baseline
     }
 
-    fn checked_run(&mut self, inputs: &[Tensor]) -> Result<Run, RunError> {
+    fn checked_run(&mut self, inputs: &[Tensor], counted: bool) -> Result<Run, RunError> {
+        let statistics = self.statistics && counted;
         let ports = self.runner.ports();
         let (ordered, batch) = ports.order(inputs).map_err(RunError::Input)?;
         if let Some(expected) = self.runner.stream().filter(|rows| *rows != batch) {
             let found = batch;
             return Err(RunError::Input(InputError::Stream { found, expected }));
         }
-        if self.statistics {
+        if statistics {
             self.count_inputs(&ordered);
         }
         let fed = feed(self.runner.ports(), &ordered)?;
         let answer = self.runner.run(&fed, batch)?;
-        self.window.rows += u64::from(batch);
-        if self.statistics {
+        if counted {
+            self.window.rows += u64::from(batch);
+        }
+        if statistics {
             self.count_outputs(&answer.outputs);
         }
         Ok(Run {

@@ -269,6 +269,7 @@ impl World {
             Action::Serve {
                 release, shadow, ..
             } => {
+                let shadow = shadow.map(|shadow| shadow.release);
                 for release in [Some(release), shadow].into_iter().flatten() {
                     let temper = temper(&release);
                     let proved = !matches!(temper, Temper::Unapproved | Temper::FailsProof);

@@ -14,8 +14,8 @@ use crate::causes::with_causes;
 use crate::clock;
 use crate::config::Config;
 use crate::fetch::{self, FetchError};
+use crate::proving;
 use crate::remote::Remote;
-use crate::serving;
 use crate::trust::Trust;
 
 /// A piece of work.
@@ -184,7 +184,7 @@ fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> E
 
 fn prove(slot: &SlotName, release: PackageId, world: &World) -> Event {
     let path = fetch::path(&world.folder, release);
-    match serving::prove(&path, release, slot, &world.trust, &world.config) {
+    match proving::prove(&path, release, slot, &world.trust, &world.config) {
         Ok(()) => Event::Proved { release },
         Err(why) => Event::ProofFailed { release, why },
     }

@@ -1,19 +1,17 @@
-//! What the machine asks for: jobs, swaps, deletions, outcomes.
+//! What the machine asks for: jobs, deletions, outcomes.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{Note, Outcome, Record};
+use bellwether_protocol::{Outcome, Record};
 use bellwether_rollout::device::{Action, Event};
 
 use super::jobs::{Done, Job, Work};
-use super::slot::{Opened, Wanted};
+use super::slot::{Wanted, Wants};
 use super::{Agent, Message, jitter_secs};
 use crate::causes::with_causes;
 use crate::clock;
 use crate::fetch;
-use crate::serving::{OpenError, Serving};
 use crate::trust::Trust;
 use crate::view::OutcomeView;
 
@@ -38,13 +36,22 @@ impl Agent {
                 release,
                 also_baseline,
                 trial,
+                shadow,
             } => {
+                let answers = Wants {
+                    release,
+                    also_baseline,
+                };
+                let beside = shadow.map(|shadow| Wants {
+                    release: shadow.release,
+                    also_baseline: shadow.also_baseline,
+                });
                 self.serve(
                     name,
                     Wanted {
-                        release,
-                        also_baseline,
+                        answers,
                         trial,
+                        beside,
                     },
                 );
             }
@@ -75,146 +82,6 @@ impl Agent {
             Ok(()) => self.drive(name, Event::Told),
             // The machine keeps it and reports it again at the next boot.
             Err(error) => tracing::error!(error = %with_causes(&error), "cannot keep an outcome"),
-        }
-    }
-
-    /// Makes `wanted` answer: at once when its session is there, else when it was opened. Until
-    /// then what answered goes on answering.
-    fn serve(&mut self, name: &SlotName, wanted: Wanted) {
-        let Some(slot) = self.slots.get_mut(name) else {
-            return;
-        };
-        let also_same = slot
-            .wanted
-            .is_some_and(|before| before.also_baseline == wanted.also_baseline);
-        slot.wanted = Some(wanted);
-        slot.reopen_at = None;
-        slot.reopened = 0;
-        let is = |serving: &Option<Arc<Serving>>| {
-            serving
-                .as_ref()
-                .is_some_and(|serving| serving.release() == wanted.release)
-        };
-        if is(&slot.current) && also_same {
-            if !wanted.trial {
-                slot.retiring.extend(slot.standby.take());
-            }
-        } else if is(&slot.standby) {
-            let standby = slot.standby.take();
-            self.swap(name, standby);
-        } else {
-            self.open(name);
-        }
-    }
-
-    fn stop(&mut self, name: &SlotName, reason: &Note) {
-        let Some(slot) = self.slots.get_mut(name) else {
-            return;
-        };
-        slot.wanted = None;
-        slot.reopen_at = None;
-        let gone = [slot.current.take(), slot.standby.take()];
-        slot.retiring.extend(gone.into_iter().flatten());
-        self.answering.silent(name, reason.as_str());
-    }
-
-    /// Replaces what answers. Requests under way end on the session they began on.
-    fn swap(&mut self, name: &SlotName, next: Option<Arc<Serving>>) {
-        let Some(next) = next else { return };
-        let Some(slot) = self.slots.get_mut(name) else {
-            return;
-        };
-        let trial = slot.wanted.is_some_and(|wanted| wanted.trial);
-        self.answering.serve(name, next.clone());
-        tracing::info!(slot = %name, release = %next.release().short(), trial, "serves");
-        let before = slot.current.replace(next);
-        if trial {
-            slot.standby = before.or(slot.standby.take());
-        } else {
-            slot.retiring.extend(before);
-            slot.retiring.extend(slot.standby.take());
-        }
-    }
-
-    /// Opens a session for what is wanted, on another thread.
-    fn open(&mut self, name: &SlotName) {
-        let Some(slot) = self.slots.get_mut(name) else {
-            return;
-        };
-        let Some(wanted) = slot.wanted.filter(|_| !slot.opening) else {
-            return;
-        };
-        slot.opening = true;
-        slot.reopen_at = None;
-        let (trust, config) = (self.trust.clone(), self.config.clone());
-        let folder = self.store.path(fetch::FOLDER);
-        let (poke, messages, name) = (self.poke.clone(), self.messages.clone(), name.clone());
-        tokio::task::spawn_blocking(move || {
-            let release = wanted.release;
-            let result = Serving::open(
-                &folder,
-                release,
-                wanted.also_baseline,
-                &name,
-                &trust,
-                &config,
-                poke,
-            );
-            let opened = Opened {
-                slot: name,
-                wanted,
-                result: result.map(Arc::new),
-            };
-            // Without an owner the agent is stopping.
-            let _ = messages.blocking_send(Message::Opened(Box::new(opened)));
-        });
-    }
-
-    pub(super) fn opened(&mut self, opened: Opened) {
-        let Opened {
-            slot: name,
-            wanted: opened,
-            result,
-        } = opened;
-        let Some(slot) = self.slots.get_mut(&name) else {
-            return;
-        };
-        slot.opening = false;
-        let Some(wanted) = slot.wanted else { return };
-        let release = wanted.release;
-        if (release, wanted.also_baseline) != (opened.release, opened.also_baseline) {
-            // Another one was ordered meanwhile.
-            return self.open(&name);
-        }
-        match result {
-            Ok(serving) => self.swap(&name, Some(serving)),
-            Err(OpenError::Refused(why)) => {
-                tracing::error!(slot = %name, release = %release.short(), %why, "cannot be served");
-                self.drive(&name, Event::Unservable { release, why });
-            }
-            Err(OpenError::Died(how)) => {
-                tracing::error!(slot = %name, release = %release.short(), %how, "died while opened");
-                slot.reopen_later();
-                self.drive(&name, Event::WorkerDied { release, how });
-            }
-            Err(OpenError::Device(error)) => {
-                tracing::error!(slot = %name, %error, "cannot open a session; it is tried again");
-                slot.reopen_later();
-                self.trouble = Some(error);
-            }
-        }
-    }
-
-    /// Tries again to open a session that the device could not open.
-    pub(super) fn reopen(&mut self, name: &SlotName) {
-        let due = |at: Instant| Instant::now() >= at;
-        if self
-            .slots
-            .get(name)
-            .and_then(|slot| slot.reopen_at)
-            .is_some_and(due)
-        {
-            self.open(name);
         }
     }
 

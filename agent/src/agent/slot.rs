@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_package::{PackageId, SlotName};
-use bellwether_protocol::Status;
-use bellwether_rollout::device::{Event, State};
+use bellwether_protocol::{Status, WorkerDeath};
+use bellwether_rollout::device::{Event, Look, State, Traffic, Work};
 
 use crate::serving::{OpenError, Serving};
 use crate::store::{Store, StoreError};
 use crate::view::OutcomeView;
 
 /// Format of the stored state; another one is not read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Folder of the states in the state folder.
 const FOLDER: &str = "slots";
 
@@ -37,7 +37,7 @@ pub(super) struct Slot {
     pub(super) reopened: u32,
     /// What answers.
     pub(super) current: Option<Arc<Serving>>,
-    /// During a trial: the good release, ready.
+    /// Ready, and answering nobody: during a trial the good release, before it the candidate.
     pub(super) standby: Option<Arc<Serving>>,
     /// What answered before and still has counts or requests.
     pub(super) retiring: Vec<Arc<Serving>>,
@@ -48,19 +48,36 @@ pub(super) struct Slot {
     pub(super) told: Option<Status>,
 }
 
-/// What shall answer.
+/// What shall run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
+    pub(super) answers: Wants,
+    /// Whether that is a candidate.
+    pub(super) trial: bool,
+    /// What runs on the same inputs.
+    pub(super) beside: Option<Wants>,
+}
+
+/// One session that shall be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wants {
     pub(super) release: PackageId,
     pub(super) also_baseline: Option<PackageId>,
-    pub(super) trial: bool,
+}
+
+impl Wants {
+    pub(super) fn is(self, session: Option<&Arc<Serving>>) -> bool {
+        session.is_some_and(|session| {
+            (session.release(), session.also_baseline()) == (self.release, self.also_baseline)
+        })
+    }
 }
 
 /// A session was opened, or not.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) slot: SlotName,
-    pub(super) wanted: Wanted,
+    pub(super) wants: Wants,
     pub(super) result: Result<Arc<Serving>, OpenError>,
 }
 
@@ -89,6 +106,34 @@ impl Slot {
             .min(REOPEN_MAX);
         self.reopened += 1;
         self.reopen_at = Some(Instant::now() + pause);
+    }
+
+    /// What requests have shown since the last call, of each release that is watched.
+    pub(super) fn watched(&self) -> Vec<(PackageId, Traffic, Vec<WorkerDeath>)> {
+        let mut seen = Vec::new();
+        let mut take = |session: &Arc<Serving>, told: bool| {
+            let (traffic, deaths) = session.take_watched();
+            if told {
+                seen.push((session.release(), traffic, deaths));
+            }
+        };
+        self.current.iter().for_each(|current| take(current, true));
+        // The good release beside a candidate is not on trial: what it shows there is forgotten.
+        let candidate = self.wanted.is_some_and(|wanted| !wanted.trial);
+        self.standby
+            .iter()
+            .for_each(|beside| take(beside, candidate));
+        seen
+    }
+
+    /// What the counts of a candidate on trial say, if its order has them watched.
+    pub(super) fn look(&self) -> Option<(PackageId, Look)> {
+        let Work::Trial { order, .. } = self.state.work() else {
+            return None;
+        };
+        let current = self.current.as_ref()?;
+        let look = current.look(&order.trial.drift?)?;
+        Some((current.release(), look))
     }
 
     /// Every session of the slot that may hold counts.

@@ -10,7 +10,7 @@ use bellwether_agent::config::Config;
 use bellwether_agent::enrol::{Request, enrol};
 use bellwether_agent::view::{DeviceView, SlotView};
 use bellwether_package::PackageId;
-use bellwether_protocol::{Desired, OutcomeKind, Record};
+use bellwether_protocol::{Desired, OutcomeKind, Record, TrialLimits};
 use serde_json::Value;
 
 use crate::package::Package;
@@ -155,19 +155,32 @@ impl Bench {
 
     /// Uploads a package and orders it.
     pub(crate) fn order(&mut self, package: &Package, secs: u32, rows: u32) {
-        self.server
-            .world()
-            .files
-            .insert(package.path(), package.bytes.clone());
+        self.upload(package);
         self.order_desired(package.desired(), secs, rows);
     }
 
     pub(crate) fn order_desired(&mut self, desired: Desired, secs: u32, rows: u32) {
+        self.order_under(desired, trial(secs, rows));
+    }
+
+    /// Orders under limits of its own.
+    pub(crate) fn order_under(&mut self, desired: Desired, limits: TrialLimits) {
         self.sequence += 1;
         let assignment = self
             .people
-            .assignment(DEVICE, self.sequence, desired, trial(secs, rows));
+            .assignment(DEVICE, self.sequence, desired, limits);
         self.server.assign(assignment);
+    }
+
+    /// Uploads a package without ordering it.
+    pub(crate) fn upload(&self, package: &Package) {
+        let mut world = self.server.world();
+        world.files.insert(package.path(), package.bytes.clone());
+    }
+
+    /// Waits until the slot is in this phase.
+    pub(crate) fn wait_phase(&self, phase: &str) {
+        wait(phase, || self.slot().filter(|slot| slot.phase == phase));
     }
 
     /// Installs a first release and waits until it has committed.

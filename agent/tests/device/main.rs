@@ -14,4 +14,5 @@ mod package;
 mod people;
 mod server;
 mod serving;
+mod shadowing;
 mod tritonclient;

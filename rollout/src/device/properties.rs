@@ -130,7 +130,7 @@ proptest! {
                     }
                     Action::Serve { release, shadow, .. } => {
                         prop_assert!(disk.contains(release));
-                        prop_assert!(shadow.is_none_or(|shadow| disk.contains(&shadow)));
+                        prop_assert!(shadow.is_none_or(|it| disk.contains(&it.release)));
                     }
                     _ => {}
                 }

@@ -60,6 +60,10 @@ fn shadowing() -> Bench {
 }
 
 fn serve(release: PackageId, trial: bool, shadow: Option<PackageId>) -> Action {
+    let shadow = shadow.map(|release| Shadow {
+        release,
+        also_baseline: None,
+    });
     Action::Serve {
         release,
         also_baseline: None,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use bellwether_package::ids::{PackageId, UnixSecs};
 use bellwether_protocol::{OutcomeKind, ProofFailure, TrialFailure, TrialLimits, WorkerDeath};
 
-use super::{Action, Budget, Drift, Order, Step, Traffic, Work};
+use super::{Action, Budget, Drift, Order, Shadow, Step, Traffic, Work};
 
 /// Longest stretch that one look at the clock adds to a trial, in seconds. A clock that jumps, or
 /// a device that slept, does not shorten the watch.
@@ -253,7 +253,10 @@ impl Step {
     pub(super) fn serve_candidate(&mut self) {
         if let Work::Trial { order, .. } = &self.state.work {
             let (release, also_baseline) = (order.release, order.also_baseline);
-            let good = self.state.good.as_ref().map(|good| good.release);
+            let good = self.state.good.as_ref().map(|good| Shadow {
+                release: good.release,
+                also_baseline: good.also_baseline,
+            });
             let shadow = good.filter(|_| order.trial.shadow.is_some());
             self.act(Action::Serve {
                 release,
