@@ -120,7 +120,7 @@ impl SealedBlob {
     }
 
     /// A read-only descriptor of its own, positioned at the start.
-    pub(crate) fn reopen(&self) -> io::Result<File> {
+    pub fn reopen(&self) -> io::Result<File> {
         File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command's output is what it is for")]
 
+mod bench;
 mod ci;
 mod conformance;
 mod demo;
@@ -52,6 +53,11 @@ enum Task {
         #[arg(long)]
         folder: Option<std::path::PathBuf>,
     },
+    /// Measures an area against its peers, and writes docs/benchmarks.md
+    Bench {
+        /// The area
+        area: bench::Area,
+    },
     /// Makes the Shuttle example: packs and approves the committed models, or trains them first
     Shuttle(demo::example::Options),
 }
@@ -64,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         Task::Licences => licences::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Conformance { folder } => conformance::run(folder.as_deref()),
+        Task::Bench { area } => bench::run(area),
         Task::Shuttle(options) => demo::example::run(&options),
     }
 }

@@ -70,7 +70,7 @@ pub fn serve(
                     states,
                     constants: wire::join(constants, body)?,
                 };
-                let response = match Model::load(&onnx, ports) {
+                let response = match Model::load(onnx, ports) {
                     Ok(model) => {
                         loaded = Some(model);
                         Response::Loaded { confinement }

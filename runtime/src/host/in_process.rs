@@ -29,7 +29,7 @@ impl InProcess {
         blob.reopen()
             .and_then(|mut file| file.read_to_end(&mut onnx))
             .map_err(OpenError::Blob)?;
-        let model = caught(|| Model::load(&onnx, ports.model.clone()))
+        let model = caught(|| Model::load(onnx, ports.model.clone()))
             .map_err(|message| OpenError::Died(Death::Panicked { message }))?
             .map_err(OpenError::Refused)?;
         Ok(Self {

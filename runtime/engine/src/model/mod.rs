@@ -13,7 +13,7 @@ use bellwether_wire::{ModelPorts, PortShape, Refusal, Tensor};
 use tract_onnx::{
     prelude::{
         Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec,
-        TypedSimpleState,
+        TractResult, TypedSimpleState,
     },
     tract_hir::internal::SimpleState,
 };
@@ -38,7 +38,8 @@ pub struct Model {
     /// What is told; the graph gives the states' outputs behind them.
     outputs: Vec<PortShape>,
     states: States,
-    graph: InferenceModel,
+    /// What other batch sizes are built from; gone where there are none.
+    graph: Option<InferenceModel>,
     nodes: Vec<(String, String)>,
     /// The most recently used last.
     plans: Vec<Plan>,
@@ -47,6 +48,14 @@ pub struct Model {
 struct Plan {
     batch: u32,
     state: TypedSimpleState,
+}
+
+impl Plan {
+    /// Forgets a run that failed half way.
+    fn renew(&mut self) -> TractResult<()> {
+        self.state = SimpleState::new(self.state.plan())?;
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Model {
@@ -59,15 +68,17 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Reads a model, checks it against the ports, and builds it for a batch of one.
-    pub fn load(onnx: &[u8], ports: ModelPorts) -> Result<Self, Refusal> {
+    /// Reads a model, checks it against the ports, and builds it for a batch of one. Bytes that are
+    /// given away are dropped before it is built.
+    pub fn load(onnx: impl AsRef<[u8]>, ports: ModelPorts) -> Result<Self, Refusal> {
         let ModelPorts {
             mut inputs,
             outputs,
             states,
             constants,
         } = ports;
-        let mut proto = inspect::parse(onnx)?;
+        let mut proto = inspect::parse(onnx.as_ref())?;
+        drop(onnx);
         inspect::check(&proto)?;
         constants::fold(&mut proto, &constants)?;
         let (declared_inputs, declared_outputs) = inspect::ports(&proto)?;
@@ -99,11 +110,14 @@ impl Model {
             inputs,
             outputs,
             states: States::new(states),
-            graph,
+            graph: None,
             nodes,
             plans: Vec::new(),
         };
-        let plan = model.build(1)?;
+        let has_batch = |port: &PortShape| port.shape.contains(&Dim::Batch);
+        // Weights are shared between graph and plan only until the plan packs them.
+        model.graph = model.inputs.iter().any(has_batch).then(|| graph.clone());
+        let plan = model.build(graph, 1)?;
         model.plans.push(plan);
         Ok(model)
     }
@@ -117,33 +131,37 @@ impl Model {
             .map(to_tract)
             .collect::<Result<TVec<TValue>, _>>()?;
         fed.extend(self.states.fed(batch, fresh)?);
-        let mut plan = match self.plans.iter().position(|plan| plan.batch == batch) {
-            Some(at) => self.plans.remove(at),
-            None => self.build(batch)?,
+        let mut plan = self.plan(batch)?;
+        let ran = plan.state.run(fed);
+        let renewed = match &ran {
+            Ok(_) => Ok(()),
+            Err(_) => plan.renew(),
         };
-        let stage = Stage {
-            nodes: &self.nodes,
-            name: "run",
-        };
-        // A plan that failed half way is not used again: on an error it is dropped here.
-        let mut outputs = plan.state.run(fed).map_err(|error| stage.refuse(&error))?;
-        let kept = outputs.drain(self.outputs.len()..).collect();
-        self.states.keep(batch, kept)?;
-        let outputs = self
-            .outputs
-            .iter()
-            .zip(&outputs)
-            .map(|(port, value)| from_tract(port, value))
-            .collect();
         if self.plans.len() >= PLANS_MAX {
             self.plans.remove(0);
         }
         self.plans.push(plan);
-        outputs
+        let stage = self.stage("run");
+        renewed.map_err(|error| stage.refuse(&error))?;
+        let mut outputs = ran.map_err(|error| stage.refuse(&error))?;
+        let kept = outputs.drain(self.outputs.len()..).collect();
+        self.states.keep(batch, kept)?;
+        let pairs = self.outputs.iter().zip(&outputs);
+        pairs.map(|(port, value)| from_tract(port, value)).collect()
     }
 
-    fn build(&self, batch: u32) -> Result<Plan, Refusal> {
-        let mut graph = self.graph.clone();
+    /// Takes the plan for a batch out of those that are kept, or builds it.
+    fn plan(&mut self, batch: u32) -> Result<Plan, Refusal> {
+        if let Some(at) = self.plans.iter().position(|plan| plan.batch == batch) {
+            return Ok(self.plans.remove(at));
+        }
+        // A graph without rows has one plan, which was found above.
+        let graph = self.graph.clone();
+        let graph = graph.ok_or_else(|| port_refusal("*", "the model has no rows"))?;
+        self.build(graph, batch)
+    }
+
+    fn build(&self, mut graph: InferenceModel, batch: u32) -> Result<Plan, Refusal> {
         let shape_stage = self.stage("shape");
         for port in &self.inputs {
             let at = input_index(&graph, &port.name);
