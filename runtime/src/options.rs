@@ -41,7 +41,8 @@ pub enum Host {
     Worker(PathBuf),
     /// In this process, which a malformed model can then abort, stall or exhaust: for packages
     /// whose maker is trusted with the process, and where microseconds or megabytes count. A
-    /// panic of the engine is caught, and ends as [`Death::Panicked`](crate::Death::Panicked).
+    /// panic of the engine is caught, and ends as [`Death::Panicked`](crate::Death::Panicked), unless
+    /// the program is built to abort on panics.
     #[cfg(feature = "engine")]
     InProcess,
 }

@@ -56,6 +56,8 @@ fn clippy() -> anyhow::Result<()> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        "bellwether-runtime/engine",
         "--",
         "-D",
         "warnings",

@@ -108,25 +108,25 @@ impl Death {
 
     /// What an ended process's status and last words mean.
     pub(super) fn of(status: ExitStatus, message: String, limits: Limits) -> Self {
-        /// Rust's exit code after a panic.
+        /// Rust's exit code after a panic that unwinds.
         const PANICKED: i32 = 101;
-        match (status.code(), status.signal()) {
-            // The engine panics where its own allocator gets nothing.
-            (Some(PANICKED), _) if message.contains("failed to allocate") => Self::OutOfMemory {
+        let signal = status.signal();
+        let aborted = signal == Some(Signal::ABORT.as_raw());
+        // A program built to abort on a panic tells it in its words alone.
+        let panicked =
+            status.code() == Some(PANICKED) || aborted && message.contains(" panicked at ");
+        // The engine panics where its own allocator gets nothing; Rust's says so and aborts.
+        let is_short = panicked && message.contains("failed to allocate")
+            || aborted && message.contains("memory allocation of");
+        match (status.code(), signal) {
+            _ if is_short => Self::OutOfMemory {
                 memory_bytes: limits.memory_bytes,
                 message,
             },
-            (Some(PANICKED), _) => Self::Panicked { message },
+            _ if panicked => Self::Panicked { message },
+            _ if aborted => Self::Aborted { message },
             (Some(code), _) => Self::Exited { code, message },
             (None, Some(signal)) => match Signal::from_named_raw(signal) {
-                // Rust's allocator says so and aborts.
-                Some(Signal::ABORT) if message.contains("memory allocation of") => {
-                    Self::OutOfMemory {
-                        memory_bytes: limits.memory_bytes,
-                        message,
-                    }
-                }
-                Some(Signal::ABORT) => Self::Aborted { message },
                 Some(Signal::XCPU) => Self::CpuExhausted {
                     cpu_secs: limits.cpu_secs,
                 },
@@ -170,5 +170,40 @@ impl LastWords {
 
     pub(super) fn message(&self) -> String {
         bounded_message(String::from_utf8_lossy(&self.bytes).trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_and_a_lack_of_memory_are_told_apart_from_an_abort_however_the_program_ends() {
+        const LIMITS: Limits = Limits {
+            memory_bytes: 1,
+            cpu_secs: 1,
+            threads: NonZeroU32::MIN,
+        };
+        // As `wait` gives them: an exit code in the second byte, a signal in the first.
+        let (exited, aborted) = (101 << 8, Signal::ABORT.as_raw());
+        let panic = "thread 'main' panicked at src/lib.rs:1:1: no shape";
+        let short = "thread 'main' panicked at src/lib.rs:1:1: failed to allocate";
+        for (status, words, kind) in [
+            (exited, panic, "panicked"),
+            (aborted, panic, "panicked"),
+            (exited, short, "out-of-memory"),
+            (aborted, short, "out-of-memory"),
+            (
+                aborted,
+                "memory allocation of 8 bytes failed",
+                "out-of-memory",
+            ),
+            (aborted, "stack overflow", "aborted"),
+        ] {
+            let death = Death::of(ExitStatus::from_raw(status), words.to_owned(), LIMITS);
+            assert_eq!(death.kind(), kind, "{status}: {words}");
+        }
     }
 }

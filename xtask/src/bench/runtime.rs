@@ -171,6 +171,10 @@ impl Bench {
         let mut to_ort = Vec::new();
         let mut worker = Vec::new();
         let count = self.count(name, "in-process")?;
+        let tract_count = match load {
+            Some(_) => self.count(name, "tract")?,
+            None => String::new(),
+        };
         for _ in 0..ROUNDS {
             let (ours, ours_wall) = self.run(name, "in-process", &count)?;
             let (_, worker_wall) = self.run(name, "worker", &count)?;
@@ -178,7 +182,7 @@ impl Bench {
             let ort = figure(&self.ort.ask(&["run", name, &count])?, "cpu_ns")?;
             to_ort.push(ours / ort);
             if load.is_some() {
-                let (tract, _) = self.run(name, "tract", &count)?;
+                let (tract, _) = self.run(name, "tract", &tract_count)?;
                 to_tract.push(ours / tract);
                 beyond.push((ours - tract) / 1e3);
             }
@@ -228,7 +232,8 @@ impl Bench {
         Ok(median(ratios).zip(median(beyond)))
     }
 
-    /// Runs that take about [`ROUND_NS`].
+    /// Runs that take about [`ROUND_NS`]: what one host does in microseconds may take another a
+    /// hundred times as long.
     fn count(&mut self, name: &str, host: &str) -> anyhow::Result<String> {
         let (once, _) = self.run(name, host, "3")?;
         Ok(format!("{:.0}", (ROUND_NS / once).clamp(RUNS.0, RUNS.1)))
