@@ -172,25 +172,30 @@ fn tensor(golden: &GoldenTensor) -> Tensor {
     }
 }
 
-/// Over all golden cases: |answer − golden| by the greatest |golden| of its port.
+/// Of each output over all golden cases: the greatest |answer − golden| by the greatest |golden|.
+/// The greatest of these.
 fn worst_difference(path: &str) -> f64 {
     let (package, blob) = open(path);
     let golden = package.package().golden().clone();
     let mut session = Session::open(package, blob, Options::in_process()).unwrap();
-    let mut worst = 0.0_f64;
+    let mut outputs: HashMap<String, (f64, f64)> = HashMap::new();
     for case in &golden.cases {
         session.begin_anew();
         let inputs: Vec<Tensor> = case.inputs.iter().map(tensor).collect();
         let run = session.run(&inputs).unwrap();
         for expected in case.outputs.iter().map(tensor) {
             let answer = run.output(&expected.name).unwrap();
-            let greatest = expected.values().map(f64::abs).fold(0.0, f64::max);
-            let pairs = expected.values().zip(answer.values());
-            let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            worst = worst.max(apart / greatest.max(f64::MIN_POSITIVE));
+            let (apart, greatest) = outputs.entry(expected.name.clone()).or_default();
+            for (a, b) in expected.values().zip(answer.values()) {
+                *apart = apart.max((a - b).abs());
+                *greatest = greatest.max(a.abs());
+            }
         }
     }
-    worst
+    let shares = outputs.values();
+    shares
+        .map(|(apart, greatest)| apart / greatest.max(f64::MIN_POSITIVE))
+        .fold(0.0, f64::max)
 }
 
 /// Of this process, all threads.
