@@ -102,6 +102,5 @@ fn observe_one(field: &Field, baseline: &FieldBaseline, counts: &mut Counts, val
 
 /// Elements that are NaN or infinite.
 pub(crate) fn nonfinite(tensors: &[Tensor]) -> u64 {
-    let bad = tensors.iter().flat_map(Tensor::values);
-    bad.filter(|value| !value.is_finite()).count() as u64
+    tensors.iter().map(|tensor| tensor.nonfinite() as u64).sum()
 }

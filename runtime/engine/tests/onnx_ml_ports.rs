@@ -42,7 +42,7 @@ fn a_label_that_is_text_is_refused_by_node_with_what_to_change() {
         for dtype in [DType::I64, DType::F32] {
             let label = port("label", dtype, None);
             let refusal =
-                Model::load(&read(model), ModelPorts::of(vec![x()], vec![label])).unwrap_err();
+                Model::load(read(model), ModelPorts::of(vec![x()], vec![label])).unwrap_err();
             let Refusal::Unsupported { node: Some(_), .. } = &refusal else {
                 panic!("{model}: {refusal}");
             };
@@ -77,7 +77,7 @@ fn what_one_run_has_seen_the_next_does_not() {
     // Distances are computed in a loop, which the engine would go on with.
     let score = port("variable", DType::F32, Some(1));
     let mut model =
-        Model::load(&read("knn_reg_one"), ModelPorts::of(vec![x()], vec![score])).unwrap();
+        Model::load(read("knn_reg_one"), ModelPorts::of(vec![x()], vec![score])).unwrap();
     let mut run = |value: f32| {
         let rows = Tensor::from_f32("X", &[1, 5], &[value; 5]);
         model.run(&[rows], true).unwrap()

@@ -26,7 +26,7 @@ fn run(model: &str, inputs: &[Tensor], output: &PortShape) -> Result<Vec<f32>, R
         port(&tensor.name, &dims.collect::<Vec<_>>())
     });
     let mut model = Model::load(
-        &read(model),
+        read(model),
         ModelPorts::of(ports.collect(), vec![output.clone()]),
     )?;
     Ok(model.run(inputs, true)?[0].to_f32().unwrap())
