@@ -3,7 +3,9 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, fs::File, io::BufReader, path::PathBuf};
+mod golden;
+
+use std::path::PathBuf;
 
 use bellwether_engine::model::Model;
 use bellwether_package::sections::{DType, Dim};
@@ -11,68 +13,13 @@ use bellwether_runtime::{
     Tensor,
     wire::{ModelPorts, PortShape},
 };
-use npyz::{TypeChar, npz::NpzArchive};
+use golden::{Case, cases};
 
 /// Allowed distance from ONNX Runtime, by the size of what is expected.
 const RELATIVE: f64 = 1e-5;
 
-#[derive(Default)]
-struct Case {
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-}
-
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx-ml")
-}
-
-/// The golden rows and answers by model.
-fn cases() -> BTreeMap<String, Case> {
-    let file = BufReader::new(File::open(folder().join("golden.npz")).unwrap());
-    let mut archive = NpzArchive::new(file).unwrap();
-    let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
-    let mut cases = BTreeMap::<String, Case>::new();
-    for name in names {
-        let array = archive.by_name(&name).unwrap().unwrap();
-        let [model, side, port] = name.split('|').collect::<Vec<_>>()[..] else {
-            panic!("{name}");
-        };
-        let tensor = tensor(port, array);
-        let case = cases.entry(model.to_owned()).or_default();
-        match side {
-            "in" => case.inputs.push(tensor),
-            _ => case.outputs.push(tensor),
-        }
-    }
-    cases
-}
-
-fn tensor<R: std::io::Read>(name: &str, array: npyz::NpyFile<R>) -> Tensor {
-    let shape = array.shape().iter().map(|dim| *dim as u32).collect();
-    let npyz::DType::Plain(kind) = array.dtype() else {
-        panic!("{name} is no plain array");
-    };
-    let (dtype, bytes) = match (kind.type_char(), kind.size_field()) {
-        (TypeChar::Float, 4) => (DType::F32, bytes(array, f32::to_le_bytes)),
-        (TypeChar::Float, 8) => (DType::F64, bytes(array, f64::to_le_bytes)),
-        (TypeChar::Int, 4) => (DType::I32, bytes(array, i32::to_le_bytes)),
-        (TypeChar::Int, 8) => (DType::I64, bytes(array, i64::to_le_bytes)),
-        other => panic!("{name} is of type {other:?}"),
-    };
-    Tensor {
-        name: name.to_owned(),
-        dtype,
-        shape,
-        bytes,
-    }
-}
-
-fn bytes<R: std::io::Read, T: npyz::Deserialize, const N: usize>(
-    array: npyz::NpyFile<R>,
-    to_bytes: impl Fn(T) -> [u8; N],
-) -> Vec<u8> {
-    let values: Vec<T> = array.into_vec().unwrap();
-    values.into_iter().flat_map(to_bytes).collect()
 }
 
 /// The port of a tensor whose first dimension is the batch, if it is `rows`.
@@ -166,7 +113,7 @@ fn check(name: &str, case: &Case) -> Result<(), String> {
 
 #[test]
 fn every_model_answers_as_onnx_runtime_does_row_by_row_and_all_at_once() {
-    let cases = cases();
+    let cases = cases(&folder().join("golden.npz"));
     let failures: Vec<String> = cases
         .iter()
         .filter_map(|(name, case)| Some(format!("{name}: {}", check(name, case).err()?)))

@@ -13,7 +13,7 @@ use bellwether_wire::{ModelPorts, PortShape, Refusal, Tensor};
 use tract_onnx::{
     prelude::{
         Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec,
-        TractResult, TypedSimpleState,
+        TractResult, TypedModel, TypedSimpleState,
     },
     tract_hir::internal::SimpleState,
 };
@@ -189,8 +189,7 @@ impl Model {
             .map_err(|error| shape_stage.refuse(&error))?;
         volume::check(&typed)?;
         operators::begin_anew(&mut typed);
-        let plan = operators::flatten(&mut typed)
-            .and_then(|()| typed.into_optimized())
+        let plan = optimised(typed)
             .and_then(IntoRunnable::into_runnable)
             .map_err(|error| self.stage("optimise").refuse(&error))?;
         let state = SimpleState::new(&plan).map_err(|error| self.stage("run").refuse(&error))?;
@@ -231,6 +230,16 @@ impl Model {
             name,
         }
     }
+}
+
+/// Made fast, and no NaN lost. Operators go before the engine merges them, and after.
+fn optimised(mut model: TypedModel) -> TractResult<TypedModel> {
+    operators::nan::keep_from_simplifying(&mut model)?;
+    operators::flatten(&mut model)?;
+    model.declutter()?;
+    operators::nan::keep(&mut model)?;
+    model.optimize()?;
+    Ok(model)
 }
 
 fn input_index(graph: &InferenceModel, name: &str) -> Option<usize> {

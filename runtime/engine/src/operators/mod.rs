@@ -2,11 +2,14 @@
 //!
 //! The same map is the allowlist: what is not in it is refused before anything is built.
 
+mod activation;
 mod anew;
 mod convolution;
 pub(crate) mod division;
 pub(crate) mod ml;
+pub(crate) mod nan;
 mod quantised;
+pub(crate) mod recurrent;
 mod sigmoid;
 
 use tract_onnx::Onnx;
@@ -21,5 +24,7 @@ pub(crate) fn onnx() -> Onnx {
     onnx.op_register.insert("Sigmoid", sigmoid::sigmoid);
     quantised::register(&mut onnx);
     division::register(&mut onnx);
+    activation::register(&mut onnx);
+    recurrent::register(&mut onnx);
     onnx
 }

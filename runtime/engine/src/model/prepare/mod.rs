@@ -5,6 +5,7 @@
 //! | [`names`] | tells nodes of one name apart |
 //! | [`scalars`] | takes lists of one number for a number |
 //! | [`division`] | divides where the quotient is rounded |
+//! | [`reversed`] | turns around what a recurrent cell reads backwards |
 //! | [`pooling`] | turns `LpPool` into averages |
 //! | [`quantised`] | turns operators on integers into the same on f32, between rounding to the grid |
 //! | [`refuse`] | refuses what the engine would compute wrongly, or panic over |
@@ -16,6 +17,7 @@ mod names;
 mod pooling;
 pub(crate) mod quantised;
 pub(crate) mod refuse;
+mod reversed;
 mod scalars;
 
 use std::collections::BTreeSet;
@@ -36,6 +38,7 @@ pub(crate) fn prepare(proto: &mut ModelProto) -> Result<(), Refusal> {
         names::make_unique(graph, &mut taken);
         division::make_exact(graph);
         scalars::unwrap(graph);
+        reversed::rewrite(graph);
         pooling::rewrite(graph);
         quantised::rewrite(graph);
     });

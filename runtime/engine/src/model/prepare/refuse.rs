@@ -1,13 +1,13 @@
 //! What the engine builds, and then computes wrongly or panics over: refused before it does.
 //!
-//! Each row was found by running the ONNX backend's node tests (`cargo xtask conformance`), and
-//! goes when the engine learns it.
+//! Each row was found by running the ONNX backend's node tests (`cargo xtask conformance`), or small
+//! models against onnxruntime, and goes when the engine learns it.
 
 use bellwether_wire::{Refusal, bounded_message};
 use tract_onnx::pb::{ModelProto, NodeProto};
 
 use super::attribute;
-use crate::inspect;
+use crate::{inspect, operators::recurrent};
 
 /// One row: an operator, when it is meant, and what to change in the model.
 struct Rule {
@@ -16,7 +16,29 @@ struct Rule {
     advice: &'static str,
 }
 
-const RULES: [Rule; 2] = [
+const RECURRENT: &str = "clip, input_forget and activations beyond Relu, LeakyRelu, Tanh, Sigmoid, HardSigmoid, Elu, ThresholdedRelu, Softplus and Softsign, the same in both directions, are not supported; export the cell without them";
+
+const RULES: [Rule; 6] = [
+    Rule {
+        operator: "GlobalLpPool",
+        when: |_| true,
+        advice: "the engine takes the mean where ONNX has the sum; use ReduceL1 or ReduceL2 over the spatial axes",
+    },
+    Rule {
+        operator: "GRU",
+        when: recurrent::is_beyond,
+        advice: RECURRENT,
+    },
+    Rule {
+        operator: "LSTM",
+        when: recurrent::is_beyond,
+        advice: RECURRENT,
+    },
+    Rule {
+        operator: "RNN",
+        when: recurrent::is_beyond,
+        advice: RECURRENT,
+    },
     Rule {
         operator: "QLinearAveragePool",
         when: |node| is_set(node, "channels_last"),

@@ -7,6 +7,7 @@ use super::{
     attributes::{AttributeError, Attributes, Result},
     op::{Fact, Kernel, expect_number, floats, rows_columns, tensor},
 };
+use crate::operators::nan::greater;
 
 /// `(X − offset) · scale`, in f32, along the last axis. With it begins every pipeline that
 /// scikit-learn's `StandardScaler` begins.
@@ -248,7 +249,7 @@ impl Normalizer {
     fn norm(&self, row: &[f32]) -> f32 {
         match self {
             // The greatest, not the farthest from zero: so it is specified.
-            Self::Max => row.iter().copied().fold(f32::MIN, f32::max),
+            Self::Max => row.iter().copied().fold(f32::MIN, greater),
             Self::L1 => row.iter().map(|x| x.abs()).sum(),
             Self::L2 => row.iter().map(|x| x * x).sum::<f32>().sqrt(),
         }
