@@ -90,6 +90,11 @@ impl Default for Report {
 pub struct Limits {
     /// Largest package that is downloaded, in bytes.
     pub package_bytes_max: u64,
+    /// Bytes that packages may take in all: two copies of each slot's, and one that comes.
+    pub disk_bytes_max: u64,
+    /// How fast packages are downloaded at most, in bytes per second; as fast as it goes if left
+    /// out.
+    pub download_bytes_per_sec: Option<u64>,
     /// Bytes that stay free on the state folder's disk.
     pub disk_bytes_free_min: u64,
     /// Memory that one model's worker may use, in bytes.
@@ -102,6 +107,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             package_bytes_max: 512 * 1024 * 1024,
+            disk_bytes_max: 3 * 512 * 1024 * 1024,
+            download_bytes_per_sec: None,
             disk_bytes_free_min: 16 * 1024 * 1024,
             worker_memory_bytes_max: 1024 * 1024 * 1024,
             deadline_ms: 5_000,
@@ -150,6 +157,9 @@ pub enum ConfigError {
 const INTERVAL_SECS_MIN: u32 = 1;
 /// Longest: a day, or counts would overflow and silence would look like health.
 const INTERVAL_SECS_MAX: u32 = 86_400;
+
+/// Slowest download that a person can mean: below, a connection times out between two parts.
+const DOWNLOAD_BYTES_PER_SEC_MIN: u64 = 1024;
 
 impl Config {
     /// Reads and checks the file at `path`.
@@ -210,6 +220,10 @@ impl Config {
         }
         if !(10..=600_000).contains(&self.limits.deadline_ms) {
             return Err(("limits.deadline_ms", "from 10 to 600000"));
+        }
+        let paced = self.limits.download_bytes_per_sec;
+        if paced.is_some_and(|limit| limit < DOWNLOAD_BYTES_PER_SEC_MIN) {
+            return Err(("limits.download_bytes_per_sec", "at least 1024"));
         }
         if self.limits.worker_memory_bytes_max < 16 * 1024 * 1024 {
             return Err((

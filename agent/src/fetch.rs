@@ -2,12 +2,16 @@
 //!
 //! The package reader hashes the same bytes that go to the disk, chunk by chunk, and stops at
 //! the first that is wrong; a resumed download is read again from its first byte. So a file named
-//! `.bwp` was whole when it was written, and a `.part` is only ever a beginning.
+//! `.bwp` was whole when it was written, and a `.part` is only ever a beginning. Pieces that lie in
+//! other packages on this disk are copied from there, and checked like all others.
 
-use std::fs::File;
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+mod pace;
+mod shelf;
+mod source;
+
+use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bellwether_package::PackageId;
 use bellwether_package::approval::{APPROVALS_MAX, SIGNED_APPROVAL_BYTES_MAX};
@@ -20,6 +24,10 @@ use crate::health;
 use crate::remote::{Remote, RemoteError};
 use crate::store::{StoreError, private_file, remove_file, sync_folder_of};
 use crate::trust::unreadable;
+
+use pace::Pace;
+use shelf::Shelf;
+use source::{Failure, Source, Tally};
 
 /// The folder of packages in the state folder.
 pub const FOLDER: &str = "packages";
@@ -38,12 +46,21 @@ pub enum FetchError {
     /// The server did not begin to answer.
     #[error("the download did not begin")]
     Remote(#[from] RemoteError),
-    /// The file on the server changed while it was resumed; what came is removed.
-    #[error("the resumed download does not fit what was there: it starts anew")]
+    /// What was resumed, or copied from other packages, does not fit the server's file; what came is
+    /// removed.
+    #[error("the download does not fit what was there: it starts anew")]
     Changed,
     /// The disk.
     #[error("cannot write the download")]
     Store(#[from] StoreError),
+    /// There is too little room for it. Nothing of it is left.
+    #[error("the package needs {bytes} bytes, and {bytes_free} are free for it")]
+    NoSpace {
+        /// Bytes needed.
+        bytes: u64,
+        /// Bytes that it may take.
+        bytes_free: u64,
+    },
     /// The package itself is refused. Nothing of it is left.
     #[error("the package is refused: {0}")]
     Refused(Refusal),
@@ -58,11 +75,12 @@ fn part(folder: &Path, release: PackageId) -> PathBuf {
     folder.join(format!("{release}.part"))
 }
 
-/// Downloads a package to `folder`, resuming what is there.
+/// Downloads a package to `folder`, resuming what is there, and copying what other packages have.
 ///
 /// # Errors
 ///
-/// [`FetchError`]; after [`FetchError::Refused`] nothing of the package is left on disk.
+/// [`FetchError`]; after [`FetchError::Refused`] and [`FetchError::NoSpace`] nothing of the package
+/// is left on disk.
 pub fn fetch(
     remote: &Remote,
     folder: &Path,
@@ -82,186 +100,174 @@ pub fn fetch(
             bytes_max,
         }));
     }
-    let part = part(folder, release);
-    let result = download(remote, &part, folder, release, length, limits, cancelled);
+    let download = Download {
+        remote,
+        folder,
+        part: part(folder, release),
+        release,
+        length,
+        limits,
+        cancelled,
+    };
+    let mut result = download.run(&Shelf::of(folder, release));
+    if matches!(result, Err(FetchError::Changed)) {
+        // What was patched together does not fit. Once more, from the first byte and from one place.
+        remove_file(&download.part)?;
+        result = download.run(&Shelf::default());
+    }
     match &result {
-        Ok(()) => {
-            std::fs::rename(&part, &whole)
-                .map_err(|error| StoreError::io("rename", &part, error))?;
+        Ok(tally) => {
+            let Tally {
+                bytes_fetched,
+                bytes_copied,
+                requests,
+            } = tally;
+            tracing::info!(
+                release = %release.short(), bytes_fetched, bytes_copied, requests, "package fetched"
+            );
+            std::fs::rename(&download.part, &whole)
+                .map_err(|error| StoreError::io("rename", &download.part, error))?;
             sync_folder_of(&whole)?;
         }
-        Err(FetchError::Refused(_) | FetchError::Changed | FetchError::Store(_)) => {
-            remove_file(&part)?;
+        Err(
+            FetchError::Refused(_)
+            | FetchError::NoSpace { .. }
+            | FetchError::Changed
+            | FetchError::Store(_),
+        ) => {
+            remove_file(&download.part)?;
         }
         Err(_) => {}
     }
-    result
+    result.map(|_| ())
 }
 
-fn download(
-    remote: &Remote,
-    part: &Path,
-    folder: &Path,
+/// One package that is asked for.
+struct Download<'a> {
+    remote: &'a Remote,
+    folder: &'a Path,
+    part: PathBuf,
     release: PackageId,
     length: u64,
-    limits: &Limits,
-    cancelled: &AtomicBool,
-) -> Result<(), FetchError> {
-    let mut file = private_file(part)?;
-    let io = |error| FetchError::from(StoreError::io("read", part, error));
-    let mut have = file.seek(SeekFrom::End(0)).map_err(io)?;
-    if have >= length {
-        // A part is shorter than the whole: this one is none.
-        file.set_len(0).map_err(io)?;
-        have = 0;
-    }
-    let bytes = length - have;
-    if let Some((bytes_free, _)) = health::storage(folder)
-        && bytes_free < bytes.saturating_add(limits.disk_bytes_free_min)
-    {
-        return Err(FetchError::Refused(Refusal::NoSpace { bytes, bytes_free }));
-    }
-    let content = match remote.content(&format!("/v1/packages/{release}/content"), have) {
-        // The file on the server is shorter than what was resumed.
-        Err(RemoteError::Refused { status: 416, .. }) => return Err(FetchError::Changed),
-        other => other?,
-    };
-    if content.from < have {
-        file.set_len(content.from).map_err(io)?;
-        have = content.from;
-    }
-    if content
-        .whole_bytes
-        .is_some_and(|whole| whole.abs_diff(length) > APPROVALS_BYTES_MAX)
-    {
-        return Err(refused(have, Refusal::Damaged));
-    }
-    file.seek(SeekFrom::Start(0)).map_err(io)?;
-    let mut tee = Tee {
-        kept: have,
-        room: length.saturating_add(APPROVALS_BYTES_MAX) - have,
-        missing: content.whole_bytes.map(|whole| whole.saturating_sub(have)),
-        body: content.body,
-        file,
-        cancelled,
-        failure: None,
-    };
-    let read = read_through(&mut tee, release);
-    if let Some(failure) = tee.failure.take() {
-        return Err(failure.into_error(part, length, folder, cancelled));
-    }
-    read.map_err(|why| refused(have, why))?;
-    tee.file
-        .sync_all()
-        .map_err(|error| StoreError::io("write", part, error))?;
-    Ok(())
+    limits: &'a Limits,
+    cancelled: &'a AtomicBool,
 }
 
-/// Bytes that were there before may be of another time; then the whole is asked for anew.
-fn refused(resumed_at: u64, why: Refusal) -> FetchError {
-    if resumed_at > 0 {
+impl Download<'_> {
+    fn run(&self, shelf: &Shelf) -> Result<Tally, FetchError> {
+        let mut file = private_file(&self.part)?;
+        let io = |error| FetchError::from(StoreError::io("read", &self.part, error));
+        let mut kept = file.seek(SeekFrom::End(0)).map_err(io)?;
+        if kept >= self.length {
+            // A part is shorter than the whole: this one is none.
+            file.set_len(0).map_err(io)?;
+            kept = 0;
+        }
+        self.has_space(self.length - kept)?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        let mut source = Source {
+            remote: self.remote,
+            path: format!("/v1/packages/{}/content", self.release),
+            shelf,
+            pace: Pace::new(self.limits.download_bytes_per_sec),
+            cancelled: self.cancelled,
+            file,
+            length: self.length,
+            kept,
+            whole: None,
+            at: 0,
+            pieces: Vec::new(),
+            infos: Vec::new(),
+            header: None,
+            body: None,
+            copy: None,
+            tally: Tally::default(),
+            failure: None,
+        };
+        let read = read_through(&mut source, self.release);
+        if let Some(failure) = source.failure.take() {
+            return Err(self.error(failure, source.is_patched()));
+        }
+        read.map_err(|why| refused(source.is_patched(), why))?;
+        source
+            .file
+            .sync_all()
+            .map_err(|error| self.file_error(error))?;
+        Ok(source.tally)
+    }
+
+    /// Asked before the first byte: on the disk, and within what packages may take of it.
+    fn has_space(&self, bytes: u64) -> Result<(), FetchError> {
+        let taken = taken(self.folder, &self.part)?;
+        let quota = self.limits.disk_bytes_max;
+        let within = quota.saturating_sub(taken);
+        let on_disk = health::storage(self.folder)
+            .map(|(free, _)| free.saturating_sub(self.limits.disk_bytes_free_min));
+        let bytes_free = on_disk.map_or(within, |free| free.min(within));
+        if bytes_free < bytes {
+            return Err(FetchError::NoSpace { bytes, bytes_free });
+        }
+        Ok(())
+    }
+
+    fn error(&self, failure: Failure, patched: bool) -> FetchError {
+        match failure {
+            Failure::Cancelled => FetchError::Cancelled,
+            Failure::Body(error) => FetchError::Broken(error),
+            Failure::Remote(error) => match error {
+                RemoteError::Refused { status, .. } if !error.is_temporary() => {
+                    FetchError::Refused(Refusal::NotOffered { status })
+                }
+                error => error.into(),
+            },
+            Failure::Length => refused(patched, Refusal::Damaged),
+            Failure::Changed => FetchError::Changed,
+            Failure::File(error) => self.file_error(error),
+        }
+    }
+
+    fn file_error(&self, error: std::io::Error) -> FetchError {
+        match StoreError::io("write", &self.part, error) {
+            StoreError::DiskFull { .. } => FetchError::NoSpace {
+                bytes: self.length,
+                bytes_free: health::storage(self.folder).map_or(0, |(free, _)| free),
+            },
+            error => error.into(),
+        }
+    }
+}
+
+/// Bytes that packages take, those of `part` apart.
+fn taken(folder: &Path, part: &Path) -> Result<u64, StoreError> {
+    let io = |error| StoreError::io("read", folder, error);
+    let mut bytes = 0_u64;
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.path() != part {
+            bytes = bytes.saturating_add(entry.metadata().map_or(0, |it| it.len()));
+        }
+    }
+    Ok(bytes)
+}
+
+/// Bytes that were patched together may be wrong though the package is right.
+fn refused(patched: bool, why: Refusal) -> FetchError {
+    if patched {
         FetchError::Changed
     } else {
         FetchError::Refused(why)
     }
 }
 
-/// Gives first what the file holds, then the body, which it writes to the file.
-struct Tee<'a> {
-    /// Bytes of the file that were not given yet.
-    kept: u64,
-    /// Bytes of the body that may still be written.
-    room: u64,
-    /// Bytes of the body that are still to come, if the server told.
-    missing: Option<u64>,
-    body: Box<dyn Read + Send>,
-    file: File,
-    cancelled: &'a AtomicBool,
-    failure: Option<Failure>,
-}
-
-#[derive(Debug)]
-enum Failure {
-    Body(std::io::Error),
-    File(std::io::Error),
-    TooLong,
-}
-
-impl Failure {
-    fn into_error(
-        self,
-        part: &Path,
-        length: u64,
-        folder: &Path,
-        cancelled: &AtomicBool,
-    ) -> FetchError {
-        match self {
-            _ if cancelled.load(Ordering::Relaxed) => FetchError::Cancelled,
-            Self::Body(error) => FetchError::Broken(error),
-            Self::TooLong => FetchError::Refused(Refusal::Damaged),
-            Self::File(error) => match StoreError::io("write", part, error) {
-                StoreError::DiskFull { .. } => {
-                    let bytes_free = health::storage(folder).map_or(0, |(free, _)| free);
-                    FetchError::Refused(Refusal::NoSpace {
-                        bytes: length,
-                        bytes_free,
-                    })
-                }
-                error => error.into(),
-            },
-        }
-    }
-}
-
-impl Tee<'_> {
-    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Failure::Body(std::io::ErrorKind::Interrupted.into()));
-        }
-        if self.kept > 0 {
-            let room = buffer
-                .len()
-                .min(usize::try_from(self.kept).unwrap_or(usize::MAX));
-            let n = self.file.read(&mut buffer[..room]).map_err(Failure::File)?;
-            if n == 0 {
-                return Err(Failure::File(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            self.kept -= n as u64;
-            return Ok(n);
-        }
-        let n = self.body.read(buffer).map_err(Failure::Body)?;
-        if n == 0 && self.missing.is_some_and(|missing| missing > 0) {
-            return Err(Failure::Body(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        self.missing = self.missing.map(|missing| missing.saturating_sub(n as u64));
-        // The disk is ours to spare, whatever lengths the manifest claims.
-        self.room = self.room.checked_sub(n as u64).ok_or(Failure::TooLong)?;
-        self.file.write_all(&buffer[..n]).map_err(Failure::File)?;
-        Ok(n)
-    }
-}
-
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        self.next(buffer).map_err(|failure| {
-            self.failure = Some(failure);
-            // Interrupted would be read again.
-            std::io::ErrorKind::BrokenPipe.into()
-        })
-    }
-}
-
 /// Reads a package through the reader, which checks every byte and keeps none.
-fn read_through(tee: &mut Tee<'_>, release: PackageId) -> Result<(), Refusal> {
+fn read_through(source: &mut Source<'_>, release: PackageId) -> Result<(), Refusal> {
     let refused = |error| unreadable(&error);
-    let header = std_io::read_header(&mut *tee).map_err(refused)?;
+    let header = std_io::read_header(&mut *source).map_err(refused)?;
     if header.id() != release {
         return Err(Refusal::OtherPackage);
     }
-    std_io::read_sections(header, &mut *tee, NoBlobs).map_err(refused)?;
+    source.expect(&header);
+    std_io::read_sections(header, &mut *source, NoBlobs).map_err(refused)?;
     Ok(())
 }
 

@@ -45,7 +45,8 @@ impl RemoteError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            // 408 and 425 ask for the same again, 429 for patience.
+            Self::Refused { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
             Self::Answer { .. } => false,
         }
     }
@@ -122,36 +123,44 @@ impl Remote {
         serde_json::from_slice(&bytes).map_err(|_| unusable(path, "it lacks fields"))
     }
 
-    /// The body at `path` from byte `from` on, or from 0 when the server does not resume.
+    /// The body at `path` from byte `from` on, to before byte `until` or to the end; from 0 when the
+    /// server does not resume.
     ///
     /// # Errors
     ///
     /// [`RemoteError`].
-    pub fn content(&self, path: &str, from: u64) -> Result<Content, RemoteError> {
+    pub fn content(
+        &self,
+        path: &str,
+        from: u64,
+        until: Option<u64>,
+    ) -> Result<Content, RemoteError> {
         let mut request = self.agent.get(self.url(path));
-        if from > 0 {
+        if let Some(until) = until {
+            let last = until.saturating_sub(1);
+            request = request.header("range", format!("bytes={from}-{last}"));
+        } else if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
         let answer = request.call().map_err(unreachable)?;
-        let status = answer.status();
         let length = answer.body().content_length();
-        let begins = match status {
-            StatusCode::OK => 0,
+        let (begins, whole_bytes) = match answer.status() {
+            StatusCode::OK => (0, length),
             StatusCode::PARTIAL_CONTENT => {
                 let told = answer
                     .headers()
                     .get("content-range")
                     .and_then(|v| v.to_str().ok());
-                if told.and_then(range_start) != Some(from) {
+                let Some((begins, whole)) = told.and_then(range).filter(|it| it.0 == from) else {
                     return Err(unusable(path, "it begins elsewhere than asked"));
-                }
-                from
+                };
+                (begins, whole)
             }
             _ => return Err(refused(answer)),
         };
         Ok(Content {
             from: begins,
-            whole_bytes: length.map(|length| begins.saturating_add(length)),
+            whole_bytes,
             body: Box::new(
                 answer
                     .into_body()
@@ -167,13 +176,11 @@ impl Remote {
     }
 }
 
-fn range_start(header: &str) -> Option<u64> {
-    header
-        .strip_prefix("bytes ")?
-        .split_once('-')?
-        .0
-        .parse()
-        .ok()
+/// Where a range begins, and the length of the whole if that is told.
+fn range(header: &str) -> Option<(u64, Option<u64>)> {
+    let (span, whole) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (begins, _) = span.split_once('-')?;
+    Some((begins.parse().ok()?, whole.parse().ok()))
 }
 
 fn read(

@@ -299,6 +299,9 @@ pub(crate) struct Inspect {
     /// The package.
     #[arg(value_name = "FILE.bwp")]
     pub(crate) package: PathBuf,
+    /// Also what a device that has this one need not download of it.
+    #[arg(long, value_name = "FILE.bwp")]
+    pub(crate) against: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

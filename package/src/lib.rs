@@ -19,6 +19,7 @@
 //! | [`root`], `chain` | who may approve and direct; rotation |
 //! | [`manifest`], [`approval`], [`revocations`] | the documents about packages |
 //! | `sections`, `read`, `write` | what a package holds, and its file (feature `alloc`) |
+//! | `pieces` | what of a file another package may share (feature `alloc`) |
 //! | [`verify`] | counting approvals; [`Verifier`] |
 //!
 //! It knows no clock, no file system, no network and no fleet: time, bytes and attributes come in
@@ -40,6 +41,8 @@ pub mod digest;
 pub mod document;
 pub mod ids;
 pub mod manifest;
+#[cfg(feature = "alloc")]
+pub mod pieces;
 #[cfg(feature = "alloc")]
 pub mod read;
 pub mod revocations;

@@ -49,8 +49,9 @@ pub const FETCH_ATTEMPTS_MAX: u32 = 30;
 pub const FETCH_WAIT_SECS_MIN: u64 = 15;
 /// Longest wait between two attempts, in seconds.
 pub const FETCH_WAIT_SECS_MAX: u64 = 3600;
-/// Wait before an order that found too little space looks again, in seconds: a look costs no network.
-pub const SPACE_WAIT_SECS: u64 = 60;
+/// Wait before an order that found too little space looks again, in seconds: a look costs neither
+/// network nor a write.
+pub const SPACE_WAIT_SECS: u64 = 20;
 /// Starts of the device while it checks or proves one package. More: the package is what stops it.
 pub const WORK_BOOTS_MAX: u32 = 3;
 /// Starts of the device during one trial, or while the candidate runs beside what serves. More:

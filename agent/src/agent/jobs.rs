@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
+use bellwether_protocol::Refusal;
 use bellwether_rollout::device::Event;
 
 use crate::causes::with_causes;
@@ -155,6 +156,14 @@ fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool)
     ) {
         Ok(()) => Some(Event::Fetched { release }),
         Err(FetchError::Cancelled) => None,
+        Err(FetchError::NoSpace { bytes, bytes_free }) => {
+            tracing::warn!(release = %release.short(), bytes, bytes_free, "no space; tried again");
+            Some(Event::NoSpace {
+                release,
+                bytes,
+                bytes_free,
+            })
+        }
         Err(FetchError::Refused(why)) => {
             tracing::warn!(release = %release.short(), %why, "download refused");
             Some(Event::Refused { release, why })
@@ -178,6 +187,11 @@ fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> E
         now,
     ) {
         Ok(_) => Event::Checked { release },
+        Err(Refusal::NoSpace { bytes, bytes_free }) => Event::NoSpace {
+            release,
+            bytes,
+            bytes_free,
+        },
         Err(why) => Event::Refused { release, why },
     }
 }

@@ -121,6 +121,13 @@ impl Bench {
         address.trim_start_matches("http://").to_owned()
     }
 
+    /// Adds lines to the configuration's limits from the next start on.
+    pub(crate) fn configure_limits(&self, lines: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let text = text.replacen("[limits]\n", &format!("[limits]\n{lines}\n"), 1);
+        std::fs::write(&self.config, text).unwrap();
+    }
+
     /// Starts the agent's process and waits until its API answers.
     pub(crate) fn start(&self) -> Agent {
         let _ = std::fs::remove_file(self.state.join(ENDPOINTS));

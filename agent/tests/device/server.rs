@@ -38,6 +38,10 @@ pub(crate) struct World {
     pub(crate) acknowledges: bool,
     /// `Range` headers seen on package downloads.
     pub(crate) ranges: Vec<Option<String>>,
+    /// Bytes of packages sent.
+    pub(crate) package_bytes_sent: usize,
+    /// Packages are refused with this status line.
+    pub(crate) refuses_packages: Option<&'static str>,
     /// Bodies are cut after so many bytes, once.
     pub(crate) cut_once: Option<usize>,
     /// Each 16 KiB of a body waits so long.
@@ -188,6 +192,11 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
         return answer_with(&mut stream, "200 OK", "", &answer, None);
     }
     let range = header("range");
+    let refuses = world.lock().unwrap().refuses_packages;
+    if let Some(status) = refuses.filter(|_| path.starts_with("/v1/packages/")) {
+        world.lock().unwrap().ranges.push(range);
+        return answer_with(&mut stream, status, "", b"{}", None);
+    }
     let (file, cut, pause) = {
         let mut world = world.lock().unwrap();
         let is_package = path.starts_with("/v1/packages/");
@@ -209,23 +218,21 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
         let error = br#"{"error":{"code":"unknown","message":"no such thing","next":"none"}}"#;
         return answer_with(&mut stream, "404 Not Found", "", error, None);
     };
-    let from: usize = range.map_or(0, |range| {
-        range["bytes=".len()..range.len() - 1].parse().unwrap()
+    let (from, end) = range.as_deref().map_or((0, file.len()), |range| {
+        let (from, last) = range["bytes=".len()..].split_once('-').unwrap();
+        let end = last.parse().map_or(file.len(), |last: usize| last + 1);
+        (from.parse().unwrap(), end.min(file.len()))
     });
     if from > 0 && from >= file.len() {
         return answer_with(&mut stream, "416 Range Not Satisfiable", "", b"", None);
     }
-    let extra = format!(
-        "content-range: bytes {from}-{}/{}\r\n",
-        file.len() - 1,
-        file.len()
-    );
-    let (status, extra) = if from > 0 {
+    let extra = format!("content-range: bytes {from}-{}/{}\r\n", end - 1, file.len());
+    let (status, extra) = if range.is_some() {
         ("206 Partial Content", extra.as_str())
     } else {
         ("200 OK", "")
     };
-    let body = &file[from..];
+    let body = &file[from..end];
     let end = cut.map_or(body.len(), |cut| cut.min(body.len()));
     send_head(&mut stream, status, extra, body.len());
     for part in body[..end].chunks(16 * 1024) {
@@ -235,6 +242,9 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
             .is_err()
         {
             return;
+        }
+        if path.starts_with("/v1/packages/") {
+            world.lock().unwrap().package_bytes_sent += part.len();
         }
         std::thread::sleep(pause.unwrap_or_default());
     }

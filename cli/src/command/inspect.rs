@@ -3,6 +3,7 @@
 use bellwether_drift::Bins;
 use bellwether_features::Step;
 use bellwether_package::approval::Approval;
+use bellwether_package::pieces::shared;
 use bellwether_package::sections::{
     Constant, Contract, DType, Field, FieldKind, GoldenOrigin, MissingRule, Port,
 };
@@ -26,9 +27,29 @@ pub(crate) const MISMATCH_ALLOWED: &str = "GOLDEN MISMATCH ALLOWED: the packer s
 /// When it is not intact.
 pub(crate) fn inspect(request: &Inspect, output: &mut Output) -> Result<()> {
     let package = packages::open(&request.package)?.package;
-    output.show(&facts(&package), |output| {
+    let against = match &request.against {
+        Some(path) => Some(shared(&package, &packages::open(path)?.package)),
+        None => None,
+    };
+    let mut facts = facts(&package);
+    if let Some(shared) = against {
+        facts["against"] = json!({
+            "bytes_to_download": shared.bytes - shared.bytes_shared,
+            "pieces": shared.pieces, "pieces_shared": shared.pieces_shared,
+        });
+    }
+    output.show(&facts, |output| {
         for line in lines(&package) {
             output.line(line)?;
+        }
+        if let Some(shared) = against {
+            output.line(format!(
+                "  download      {} for a device that has the other: {} of {} sections and chunks \
+                 differ",
+                human_bytes(shared.bytes - shared.bytes_shared),
+                shared.pieces - shared.pieces_shared,
+                shared.pieces
+            ))?;
         }
         output.line("approvals (unchecked: `bellwether verify` checks them)")?;
         for line in approvals(&package) {

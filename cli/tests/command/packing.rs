@@ -37,6 +37,21 @@ fn a_package_is_made_and_says_that_nobody_checked_its_numbers() {
 }
 
 #[test]
+fn what_a_device_need_not_download_again_is_told() {
+    let world = ready();
+    world.ok("pack model.toml --out old.bwp");
+    let text = config("linear.onnx").replace("[budget]", "[card]\nowner = \"ops\"\n\n[budget]");
+    world.write("model.toml", &text);
+    world.ok("pack model.toml --out new.bwp");
+    let facts: serde_json::Value =
+        serde_json::from_str(&world.ok("--json inspect new.bwp --against old.bwp").stdout).unwrap();
+    let (all, download) = (&facts["bytes"], &facts["against"]["bytes_to_download"]);
+    assert!(download.as_u64() < all.as_u64(), "{facts}");
+    let shown = world.ok("inspect new.bwp --against old.bwp").stdout;
+    assert!(shown.contains("sections and chunks differ"), "{shown}");
+}
+
+#[test]
 fn an_unknown_key_is_named() {
     let world = ready();
     world.write(

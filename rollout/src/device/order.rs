@@ -196,35 +196,37 @@ impl Step {
     /// Told once; then the order waits for space, however long that takes: no attempt is counted,
     /// and a newer order supersedes it like any other.
     pub(super) fn no_space(&mut self, release: &PackageId, bytes: u64, bytes_free: u64) {
-        let (order, attempts, told) = match &self.state.work {
+        let (order, told) = match &self.state.work {
             Work::Fetching {
-                order,
-                attempts,
-                space_told,
-                ..
-            } => (order.clone(), *attempts, *space_told),
-            Work::Checking { order, .. } => (order.clone(), 0, false),
+                order, space_told, ..
+            } => (order.clone(), *space_told),
+            Work::Checking { order, .. } => (order.clone(), false),
             _ => return,
         };
         if order.release != *release {
             return;
         }
-        let why = Refusal::NoSpace { bytes, bytes_free };
-        let report = (!told).then(|| self.tell(&Whose::from(&order), refusal(&order, why)));
         let (length, not_before) = (order.length, self.now.plus_secs(SPACE_WAIT_SECS));
+        let fetch = Action::Fetch {
+            release: *release,
+            length,
+            not_before,
+        };
+        if told {
+            // Nothing is new, so nothing is written.
+            return self.act(fetch);
+        }
+        let why = Refusal::NoSpace { bytes, bytes_free };
+        let report = self.tell(&Whose::from(&order), refusal(&order, why));
         self.state.work = Work::Fetching {
             order,
-            attempts,
+            attempts: 0,
             retry_at: not_before,
             space_told: true,
         };
         self.persist();
-        self.act(Action::Fetch {
-            release: *release,
-            length,
-            not_before,
-        });
-        report.into_iter().for_each(|report| self.act(report));
+        self.act(fetch);
+        self.act(report);
     }
 
     pub(super) fn refused(&mut self, release: &PackageId, why: Refusal) {
