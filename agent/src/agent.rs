@@ -14,9 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bellwether_package::{SlotName, UnixSecs};
+use bellwether_package::SlotName;
 use bellwether_protocol::assignment::{Addressee, SLOTS_MAX};
-use bellwether_protocol::{Ack, AssignmentError, BootId, Window, decode, open_assignment};
+use bellwether_protocol::{
+    Ack, AssignmentError, BootId, ClockState, Window, decode, open_assignment,
+};
 use bellwether_rollout::device::{Action, Event, State, step};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -26,9 +28,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::health::Sensors;
 use crate::identity::{Identity, IdentityError};
-use crate::link::{self, LinkEvent, LinkOptions};
+use crate::link::{self, LinkError, LinkEvent, LinkOptions, Sending};
 use crate::outbox::Outbox;
 use crate::remote::Remote;
+use crate::renewal::Renewal;
 use crate::serving::Slots;
 use crate::status::STATUS;
 use crate::store::{Store, StoreError};
@@ -39,8 +42,8 @@ use jobs::{Done, Jobs};
 use slot::Slot;
 
 /// Blocking threads that the agent needs beside its API's: one for the job at hand, one a slot
-/// that opens a session, and one to look up the broker's name.
-pub const JOBS_MAX: usize = SLOTS_MAX + 2;
+/// that opens a session, one to look up the broker's name, and one that renews the certificate.
+pub const JOBS_MAX: usize = SLOTS_MAX + 3;
 /// Messages that wait for the owner; whoever sends more waits.
 const MESSAGES_MAX: usize = 64;
 /// Reports handed to the link at once; the rest stays in the outbox.
@@ -67,9 +70,9 @@ pub enum AgentError {
     /// The local API.
     #[error("cannot offer the local API")]
     Api(#[from] ApiError),
-    /// The broker's address, as the server gave it.
-    #[error("cannot use the server's address")]
-    Broker(#[from] link::BrokerAddress),
+    /// What the server gave for the link.
+    #[error("cannot set up the link to the server")]
+    Link(#[from] LinkError),
     /// No random numbers, which boot ids and back-off need.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -90,7 +93,7 @@ enum Message {
 /// The owner.
 struct Agent {
     config: Arc<Config>,
-    store: Store,
+    store: Arc<Store>,
     remote: Remote,
     trust: Arc<Trust>,
     outbox: Outbox,
@@ -99,7 +102,7 @@ struct Agent {
     jobs: Jobs,
     sensors: Sensors,
     messages: mpsc::Sender<Message>,
-    reports: mpsc::Sender<Vec<u8>>,
+    reports: mpsc::Sender<Sending>,
     view: watch::Sender<DeviceView>,
     poke: Arc<Notify>,
     connected: bool,
@@ -107,11 +110,12 @@ struct Agent {
     trouble: Option<String>,
     /// An assignment that waits for a newer trust root.
     unopened: Option<Vec<u8>>,
-    /// The latest time at which a verified document was signed.
-    signed_at: UnixSecs,
-    windows_at: UnixSecs,
-    health_at: UnixSecs,
-    refresh_at: UnixSecs,
+    /// An assignment that has expired by a clock that may be wrong.
+    expired: Option<Vec<u8>>,
+    // A clock that is set must not hold these back, so they do not look at it.
+    windows_at: Instant,
+    health_at: Instant,
+    refresh_at: Instant,
     outbox_full: bool,
 }
 
@@ -121,26 +125,35 @@ struct Agent {
 ///
 /// [`AgentError`] when it cannot start. Once it serves, only a fault of ours ends it.
 pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
-    let store = Store::open(&config.state_dir)?;
-    let identity = Identity::load(&store)?;
+    let store = Arc::new(Store::open(&config.state_dir)?);
+    clock::load(&store);
+    let identity = Arc::new(Identity::load(&store)?);
     let trust = Arc::new(Trust::load(&store)?);
     let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
     let outbox = Outbox::open(&store.path("outbox"), boot)?;
     let listeners = api::bind(&config.api, &store).await?;
+    let remote = Remote::new(&identity.server.https, identity.tls()?);
+    let (identity, identity_now) = watch::channel(identity);
     let link = LinkOptions {
         device: config.device.clone(),
-        broker: identity.server.mqtts.clone(),
-        tls: identity.tls()?,
+        boot,
+        identity: identity_now,
+        config: config.link.clone(),
     };
-    let remote = Remote::new(&identity.server.https, identity.ureq_tls()?);
+    let renewal = Renewal {
+        device: config.device.clone(),
+        store: store.clone(),
+        remote: remote.clone(),
+        identity,
+    };
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let (link_events, mut from_link) = mpsc::channel(MESSAGES_MAX);
     let (reports, to_link) = mpsc::channel(REPORTS_MAX);
     let (view, seen) = watch::channel(DeviceView::default());
-    let now = clock::now();
+    let now = Instant::now();
     tracing::info!(device = %config.device, %boot, "agent starts");
     let mut agent = Agent {
-        windows_at: now.plus_secs(config.report.window_secs.into()),
+        windows_at: now + secs(config.report.window_secs),
         // The first health record tells the server that the device is there.
         health_at: now,
         refresh_at: now,
@@ -161,13 +174,14 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         last_contact: None,
         trouble: None,
         unopened: None,
-        signed_at: UnixSecs(0),
+        expired: None,
         outbox_full: false,
     };
     agent.boot()?;
     let router = api::router(&agent.config.api, agent.answering.clone(), seen);
     let api = tokio::spawn(api::serve(listeners, router));
     let link = tokio::spawn(link::run(link, link_events, to_link));
+    tokio::spawn(renewal.run());
     let poke = agent.poke.clone();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -258,7 +272,7 @@ impl Agent {
                 tracing::info!("link up");
                 self.connected = true;
                 self.outbox.link_lost();
-                self.refresh_at = clock::now();
+                self.refresh_at = Instant::now();
                 self.tell_statuses();
             }
             LinkEvent::Down => {
@@ -288,7 +302,9 @@ impl Agent {
             root: self.trust.root_id(),
             root_version: self.trust.root_version(),
             directors: self.trust.directors(),
-            now: Some(now),
+            // A clock that is wrong cannot tell what has expired; the sequence still can tell what
+            // is old.
+            now: (clock::state(self.trust.expires()) == ClockState::Plausible).then_some(now),
         };
         let assignment = match open_assignment(&bytes, &to) {
             Ok(assignment) => assignment,
@@ -296,16 +312,25 @@ impl Agent {
                 tracing::warn!(%error, "an assignment is ignored");
                 let newer_root = matches!(error, AssignmentError::EpochDiffers { found, expected }
                     if found > expected);
+                if matches!(error, AssignmentError::Expired { .. }) {
+                    // The server's answer tells whether it is the clock that is wrong.
+                    self.expired = Some(bytes);
+                    self.refresh_at = Instant::now();
+                    return;
+                }
                 // A newer root may name another director, so either may cure it.
                 if newer_root || matches!(error, AssignmentError::NotSigned) {
                     self.unopened = Some(bytes);
-                    self.refresh_at = now;
+                    self.refresh_at = Instant::now();
                 }
                 return;
             }
         };
         tracing::info!(sequence = %assignment.sequence, "assignment");
-        self.signed_at = self.signed_at.max(assignment.issued_at);
+        let (version, expires) = (self.trust.root_version(), self.trust.expires());
+        if let Err(error) = clock::raise(&self.store, assignment.issued_at, version, expires) {
+            tracing::warn!(error = %with_causes(&error), "the time floor is not kept");
+        }
         for part in assignment.slots {
             let name = part.slot.clone();
             if !self.slots.contains_key(&name) {
@@ -414,17 +439,19 @@ impl Agent {
             self.reopen(name);
         }
         self.take_retired_windows(now);
-        if now >= self.windows_at {
-            self.windows_at = now.plus_secs(self.config.report.window_secs.into());
+        let monotonic = Instant::now();
+        if monotonic >= self.windows_at {
+            self.windows_at = monotonic + secs(self.config.report.window_secs);
             self.take_windows(now);
         }
-        if now >= self.health_at {
-            self.health_at = now.plus_secs(self.config.report.health_secs.into());
+        if monotonic >= self.health_at {
+            self.health_at = monotonic + secs(self.config.report.health_secs);
             self.take_health(now);
         }
-        if now >= self.refresh_at {
-            let secs = u64::from(self.config.report.trust_secs);
-            self.refresh_at = now.plus_secs(secs + jitter_secs(secs / 4));
+        if monotonic >= self.refresh_at {
+            let every = self.config.report.trust_secs;
+            let jitter = Duration::from_secs(jitter_secs(u64::from(every) / 4));
+            self.refresh_at = monotonic + secs(every) + jitter;
             self.jobs.refresh();
         }
         self.outbox.save_unsaved();
@@ -450,6 +477,10 @@ impl Agent {
         self.send_due();
         self.show(false);
     }
+}
+
+fn secs(secs: u32) -> Duration {
+    Duration::from_secs(secs.into())
 }
 
 /// A random number of seconds up to `secs_max`.

@@ -31,6 +31,9 @@ pub struct Config {
     /// What is reported, and how often.
     #[serde(default)]
     pub report: Report,
+    /// The connection to the server.
+    #[serde(default)]
+    pub link: Link,
     /// What the agent may use of the device.
     #[serde(default)]
     pub limits: Limits,
@@ -80,6 +83,27 @@ impl Default for Report {
             window_secs: 300,
             health_secs: 300,
             trust_secs: 600,
+        }
+    }
+}
+
+/// The connection to the server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Seconds between two pings. Each costs some 200 bytes; without them a network may forget
+    /// the connection, and an order then waits for the next ping.
+    pub keep_alive_secs: u32,
+    /// The first attempt to connect again is drawn from so many seconds, so that a fleet does
+    /// not return in one instant.
+    pub spread_secs: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            keep_alive_secs: 1800,
+            spread_secs: 60,
         }
     }
 }
@@ -211,6 +235,13 @@ impl Config {
             if !interval.contains(&secs) {
                 return Err((key, "from 1 to 86400"));
             }
+        }
+        // MQTT counts the keepalive in 16 bits.
+        if !(5..=65_535).contains(&self.link.keep_alive_secs) {
+            return Err(("link.keep_alive_secs", "from 5 to 65535"));
+        }
+        if !(1..=3600).contains(&self.link.spread_secs) {
+            return Err(("link.spread_secs", "from 1 to 3600"));
         }
         if !(1..=256).contains(&self.api.requests_max) {
             return Err(("api.requests_max", "from 1 to 256"));

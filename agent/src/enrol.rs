@@ -13,20 +13,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use bellwether_package::Digest;
 use bellwether_package::digest::sha256;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::identity::{self, IdentityError, Server, provider};
+use crate::identity::{Identity, IdentityError, Server, certificate_request, next_key};
 use crate::remote::{Remote, RemoteError};
 use crate::store::{Store, StoreError};
+use crate::tls::{self, Pinned, provider};
 use crate::trust::{Trust, TrustError};
 
 /// Longest claim in bytes: a one-time password, not a document.
@@ -99,9 +96,9 @@ pub enum EnrolError {
     /// Key, certificate or request.
     #[error("cannot make or keep the device's identity")]
     Identity(#[from] IdentityError),
-    /// The certificate request could not be made.
-    #[error("cannot make a certificate request")]
-    Csr(#[from] rcgen::Error),
+    /// The authority that was shown is none that TLS can use.
+    #[error("the server's authority cannot be used")]
+    Authority(#[from] rustls::Error),
     /// The state folder.
     #[error("cannot use the state folder")]
     Store(#[from] StoreError),
@@ -133,14 +130,14 @@ pub fn enrol(config: &Config, request: &Request) -> Result<(), EnrolError> {
     let claim = read_claim(&request.claim_file)?;
     let store = Store::open(&config.state_dir)?;
     let authority = pinned_authority(&server, request.authority)?;
-    let key = identity::key_pair(&store)?;
+    let key = next_key(&store)?;
     let ask = Ask {
         claim: &claim,
         device: config.device.as_str(),
-        csr_pem: certificate_request(config.device.as_str(), &key)?,
+        csr_pem: certificate_request(&config.device, &key)?,
         attributes: &config.attributes,
     };
-    let remote = Remote::new(&server, identity::ureq_tls(&authority, None));
+    let remote = Remote::new(&server, tls::without_certificate(&authority)?);
     let answer: Answer = remote.post_json("/v1/enroll", &ask, ANSWER_BYTES_MAX)?;
     let told = CertificateDer::from_pem_slice(answer.ca_pem.as_bytes())
         .map_err(|_| EnrolError::Answer { what: "authority" })?;
@@ -149,21 +146,23 @@ pub fn enrol(config: &Config, request: &Request) -> Result<(), EnrolError> {
             what: "authority with the given fingerprint",
         });
     }
-    let certificate = CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes());
-    if certificate.is_err() {
-        return Err(EnrolError::Answer {
-            what: "certificate",
-        });
-    }
     let chain = base64::engine::general_purpose::STANDARD
         .decode(&answer.trust_root_b64)
         .map_err(|_| EnrolError::Answer { what: "trust root" })?;
-    Trust::start(&store, &chain, request.root)?;
     let server = Server {
         https: server,
         mqtts: answer.mqtts,
     };
-    identity::keep(&store, &answer.certificate_pem, &answer.ca_pem, &server)?;
+    let identity = Identity::new(
+        &config.device,
+        &key,
+        answer.certificate_pem,
+        answer.ca_pem,
+        server,
+    )?;
+    Trust::start(&store, &chain, request.root)?;
+    // Last: without it the device is as enrolled as before.
+    identity.keep(&store)?;
     Ok(())
 }
 
@@ -176,15 +175,6 @@ fn read_claim(path: &Path) -> Result<String, EnrolError> {
             source,
         })?;
     Ok(claim.trim().to_owned())
-}
-
-fn certificate_request(device: &str, key: &rcgen::KeyPair) -> Result<String, rcgen::Error> {
-    let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, device);
-    params.serialize_request(key)?.pem()
 }
 
 /// Shakes hands with the server and returns the authority it showed, whose fingerprint is `pin`
@@ -217,11 +207,10 @@ fn pinned_authority(server: &str, pin: Digest) -> Result<CertificateDer<'static>
     };
     let verifier = Arc::new(PinnedAuthority {
         pin,
-        provider: provider(),
         found: Mutex::default(),
     });
     let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(tls::VERSIONS)
         .map_err(wrong)?
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
@@ -264,7 +253,6 @@ fn host_and_port(server: &str) -> Option<(&str, u16)> {
 #[derive(Debug)]
 struct PinnedAuthority {
     pin: Digest,
-    provider: Arc<CryptoProvider>,
     found: Mutex<Option<CertificateDer<'static>>>,
 }
 
@@ -282,13 +270,7 @@ impl ServerCertVerifier for PinnedAuthority {
             .iter()
             .find(|certificate| sha256(certificate) == self.pin)
             .ok_or(unknown)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(roots.into(), self.provider.clone())
-                .build()
-                .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verified = verifier.verify_server_cert(
+        let verified = Pinned::new(authority)?.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -306,8 +288,8 @@ impl ServerCertVerifier for PinnedAuthority {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
     }
 
     fn verify_tls13_signature(
@@ -316,12 +298,12 @@ impl ServerCertVerifier for PinnedAuthority {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
+        provider()
             .signature_verification_algorithms
             .supported_schemes()
     }

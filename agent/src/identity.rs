@@ -1,24 +1,26 @@
 //! Who the device is to the server, and the only server it believes: key, certificate, authority.
 //!
 //! The key is made on the device and never leaves it. The server's authority is pinned by its
-//! fingerprint at enrolment; nothing else a server says makes it trusted.
+//! fingerprint at enrolment; nothing else a server says makes it trusted. Everything lies in one
+//! file, so that a renewed certificate comes with its key or not at all; the copy before it stays.
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::{CryptoProvider, ring};
+use bellwether_package::UnixSecs;
+use bellwether_protocol::DeviceId;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, remove_file};
+use crate::tls::{Pinned, VERSIONS, provider};
 
-const KEY: &str = "device.key";
-const CERTIFICATE: &str = "device.crt";
-const AUTHORITY: &str = "ca.pem";
-const SERVER: &str = "server.json";
+/// The file in the state folder that holds the identity.
+const FILE: &str = "identity";
+/// The key that a certificate is being asked for; kept before anybody hears of it.
+const NEXT_KEY: &str = "next.key";
 
 /// Why there is no identity to use.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +37,20 @@ pub enum IdentityError {
         /// Which.
         what: &'static str,
     },
+    /// The certificate is for another device.
+    #[error("the certificate is for {found}, and the configuration says {expected}")]
+    OtherDevice {
+        /// The certificate's common name.
+        found: String,
+        /// The configured device.
+        expected: DeviceId,
+    },
     /// Key and certificate do not go together.
     #[error("the device's key and certificate do not fit: enrol the device again")]
     Tls(#[from] rustls::Error),
-    /// The authority is no certificate authority that TLS can use.
-    #[error("the server's authority cannot be used")]
-    Verifier(#[from] rustls::client::VerifierBuilderError),
+    /// A key or certificate request cannot be made.
+    #[error("cannot make a key or certificate request")]
+    Request(#[from] rcgen::Error),
 }
 
 /// Where the server is.
@@ -52,132 +62,210 @@ pub struct Server {
     pub mqtts: String,
 }
 
-/// What enrolment gave the device.
+/// How it lies on disk.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key_pem: String,
+    certificate_pem: String,
+    authority_pem: String,
+    server: Server,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.key_pem.zeroize();
+    }
+}
+
+/// What enrolment or renewal gave the device.
 pub struct Identity {
     /// Where the server is.
     pub server: Server,
+    /// From when the certificate is good.
+    pub valid_from: UnixSecs,
+    /// When it ends.
+    pub valid_until: UnixSecs,
+    kept: Kept,
     key: PrivateKeyDer<'static>,
-    key_pem: Zeroizing<Vec<u8>>,
-    certificates: Vec<CertificateDer<'static>>,
+    certificate: CertificateDer<'static>,
     authority: CertificateDer<'static>,
 }
 
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({:?}, until {})", self.server, self.valid_until)
+    }
+}
+
 impl Identity {
-    /// Reads what enrolment has written.
+    /// Reads what enrolment or the last renewal has written.
     ///
     /// # Errors
     ///
     /// [`IdentityError::NotEnrolled`] before the first enrolment.
     pub fn load(store: &Store) -> Result<Self, IdentityError> {
-        let file = |name| store.read_file(name)?.ok_or(IdentityError::NotEnrolled);
-        let damaged = |what| IdentityError::Damaged { what };
-        let key = Zeroizing::new(file(KEY)?);
-        let certificates = CertificateDer::pem_slice_iter(&file(CERTIFICATE)?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| damaged("certificate"))?;
-        Ok(Self {
-            server: serde_json::from_slice(&file(SERVER)?)
-                .map_err(|_| damaged("server address"))?,
-            key: PrivateKeyDer::from_pem_slice(&key).map_err(|_| damaged("key"))?,
-            key_pem: key,
-            certificates,
-            authority: CertificateDer::from_pem_slice(&file(AUTHORITY)?)
-                .map_err(|_| damaged("server authority"))?,
-        })
+        let bytes = Zeroizing::new(store.load(FILE)?.ok_or(IdentityError::NotEnrolled)?);
+        let kept: Kept = postcard::from_bytes(&bytes).map_err(|_| IdentityError::Damaged {
+            what: "identity file",
+        })?;
+        Self::of(kept)
     }
 
-    /// TLS for the link: this device's certificate, and the pinned authority alone.
+    /// The identity of a device that enrolled: `key` was made for it, the rest is the server's
+    /// answer. Nothing is kept yet.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] when certificate and key do not go together, or it is another device's.
+    pub fn new(
+        device: &DeviceId,
+        key: &rcgen::KeyPair,
+        certificate_pem: String,
+        authority_pem: String,
+        server: Server,
+    ) -> Result<Self, IdentityError> {
+        let identity = Self::of(Kept {
+            key_pem: key.serialize_pem(),
+            certificate_pem,
+            authority_pem,
+            server,
+        })?;
+        let found = common_name(&identity.certificate).unwrap_or_default();
+        if found != device.as_str() {
+            return Err(IdentityError::OtherDevice {
+                found,
+                expected: device.clone(),
+            });
+        }
+        // TLS checks that the certificate is for this key.
+        identity.tls()?;
+        Ok(identity)
+    }
+
+    /// The same device with its next key and certificate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::new`].
+    pub fn renewed(
+        &self,
+        device: &DeviceId,
+        key: &rcgen::KeyPair,
+        certificate_pem: String,
+        mqtts: String,
+    ) -> Result<Self, IdentityError> {
+        let server = Server {
+            https: self.server.https.clone(),
+            mqtts,
+        };
+        let authority_pem = self.kept.authority_pem.clone();
+        Self::new(device, key, certificate_pem, authority_pem, server)
+    }
+
+    /// Keeps it in place of the one before. The key that was kept apart is then part of it.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] when the disk refuses; the one before then holds.
+    pub fn keep(&self, store: &Store) -> Result<(), IdentityError> {
+        let bytes = Zeroizing::new(postcard::to_stdvec(&self.kept).expect("plain texts"));
+        store.put(FILE, &bytes)?;
+        remove_file(&store.path(NEXT_KEY))?;
+        Ok(())
+    }
+
+    /// TLS with this device's certificate and the pinned authority alone.
     ///
     /// # Errors
     ///
     /// [`IdentityError`] when key, certificate and authority do not work together.
     pub fn tls(&self) -> Result<Arc<ClientConfig>, IdentityError> {
-        let provider = provider();
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_webpki_verifier(verifier.build()?)
-            .with_client_auth_cert(self.certificates.clone(), self.key.clone_key())?;
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned::new(&self.authority)?))
+            .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())?;
         Ok(Arc::new(config))
     }
 
-    /// The same for the HTTP client.
-    ///
-    /// # Errors
-    ///
-    /// [`IdentityError::Damaged`] when the key cannot be read.
-    pub fn ureq_tls(&self) -> Result<ureq::tls::TlsConfig, IdentityError> {
-        let chain: Vec<_> = self
-            .certificates
-            .iter()
-            .map(|der| ureq_certificate(der))
-            .collect();
-        let key = ureq::tls::PrivateKey::from_pem(&self.key_pem)
-            .map_err(|_| IdentityError::Damaged { what: "key" })?;
-        let client = ureq::tls::ClientCert::new_with_certs(&chain, key);
-        Ok(ureq_tls(&self.authority, Some(client)))
+    /// When to ask for the next certificate: at two thirds of this one's life, so that a device
+    /// that is away for the rest of it comes back in time.
+    pub fn renew_at(&self) -> UnixSecs {
+        let life = self.valid_until.secs_since(self.valid_from);
+        self.valid_from.plus_secs(life / 3 * 2)
+    }
+
+    fn of(kept: Kept) -> Result<Self, IdentityError> {
+        let damaged = |what| IdentityError::Damaged { what };
+        let certificate = CertificateDer::from_pem_slice(kept.certificate_pem.as_bytes())
+            .map_err(|_| damaged("certificate"))?;
+        let (valid_from, valid_until) =
+            validity(&certificate).ok_or_else(|| damaged("certificate"))?;
+        Ok(Self {
+            server: kept.server.clone(),
+            valid_from,
+            valid_until,
+            key: PrivateKeyDer::from_pem_slice(kept.key_pem.as_bytes())
+                .map_err(|_| damaged("key"))?,
+            authority: CertificateDer::from_pem_slice(kept.authority_pem.as_bytes())
+                .map_err(|_| damaged("server authority"))?,
+            certificate,
+            kept,
+        })
     }
 }
 
-/// The one cryptography that the agent's TLS uses.
-pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+fn validity(certificate: &CertificateDer<'_>) -> Option<(UnixSecs, UnixSecs)> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let validity = parsed.validity();
+    let secs =
+        |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).ok().map(UnixSecs);
+    Some((secs(validity.not_before)?, secs(validity.not_after)?))
 }
 
-/// TLS settings of the HTTP client that believe `authority` alone.
-pub fn ureq_tls(
-    authority: &CertificateDer<'_>,
-    client: Option<ureq::tls::ClientCert>,
-) -> ureq::tls::TlsConfig {
-    let authority = ureq_certificate(authority);
-    ureq::tls::TlsConfig::builder()
-        .provider(ureq::tls::TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(provider())
-        .root_certs(ureq::tls::RootCerts::new_with_certs(&[authority]))
-        .client_cert(client)
-        .build()
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
 }
 
-fn ureq_certificate(der: &CertificateDer<'_>) -> ureq::tls::Certificate<'static> {
-    ureq::tls::Certificate::from_der(der).to_owned()
-}
-
-/// The device's key as PEM: the one it has, or a new one, kept before anybody hears of it.
+/// The key to ask a certificate for: the one that was being asked for when the agent last stopped,
+/// or a new one.
 ///
 /// # Errors
 ///
-/// [`IdentityError`] when it cannot be kept or the one kept is damaged.
-pub fn key_pair(store: &Store) -> Result<rcgen::KeyPair, IdentityError> {
-    let damaged = |_| IdentityError::Damaged { what: "key" };
-    if let Some(pem) = store.read_file(KEY)? {
+/// [`IdentityError`] when it cannot be made or kept.
+pub fn next_key(store: &Store) -> Result<rcgen::KeyPair, IdentityError> {
+    if let Some(pem) = store.read_file(NEXT_KEY)? {
         let pem = Zeroizing::new(pem);
-        let pem = std::str::from_utf8(&pem).map_err(|_| IdentityError::Damaged { what: "key" })?;
-        return rcgen::KeyPair::from_pem(pem).map_err(damaged);
+        let kept = std::str::from_utf8(&pem)
+            .ok()
+            .and_then(|pem| rcgen::KeyPair::from_pem(pem).ok());
+        if let Some(key) = kept {
+            return Ok(key);
+        }
+        // Nobody has a certificate for a key that cannot be read.
+        tracing::warn!("the key to be certified is damaged; another is made");
     }
-    let key = rcgen::KeyPair::generate().map_err(damaged)?;
+    let key = rcgen::KeyPair::generate()?;
     let pem = Zeroizing::new(key.serialize_pem());
-    store.write_file(KEY, pem.as_bytes())?;
+    store.write_file(NEXT_KEY, pem.as_bytes())?;
     Ok(key)
 }
 
-/// Keeps what the server gave. The address goes last: without it the device is not enrolled.
+/// A request, in PEM, for a certificate of `device` over `key`, signed by it.
 ///
 /// # Errors
 ///
-/// [`IdentityError`] when the disk refuses.
-pub fn keep(
-    store: &Store,
-    certificate_pem: &str,
-    authority_pem: &str,
-    server: &Server,
-) -> Result<(), IdentityError> {
-    store.write_file(CERTIFICATE, certificate_pem.as_bytes())?;
-    store.write_file(AUTHORITY, authority_pem.as_bytes())?;
-    let server = serde_json::to_vec_pretty(server).map_err(|_| IdentityError::Damaged {
-        what: "server address",
-    })?;
-    store.write_file(SERVER, &server)?;
-    Ok(())
+/// [`IdentityError::Request`].
+pub fn certificate_request(
+    device: &DeviceId,
+    key: &rcgen::KeyPair,
+) -> Result<String, IdentityError> {
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, device.as_str());
+    Ok(params.serialize_request(key)?.pem()?)
 }

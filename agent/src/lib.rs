@@ -5,7 +5,8 @@
 //! | [`config`] | the configuration file |
 //! | [`store`] | small files that are whole or absent, whatever moment the power goes |
 //! | [`outbox`] | reports until the server has them |
-//! | [`identity`], [`enrol`] | key, certificate, pinned server; how the device gets them |
+//! | [`identity`], [`enrol`], [`renewal`] | key, certificate, pinned server; how the device gets them, and the next ones |
+//! | [`tls`] | TLS 1.3 under the pinned authority, whatever the clock says |
 //! | [`trust`] | trust root and revocations on disk, and their renewal |
 //! | [`remote`], [`link`] | the server by HTTP, the broker by MQTT |
 //! | [`fetch`] | downloads that resume and verify as they come |
@@ -33,8 +34,10 @@ pub mod link;
 pub mod outbox;
 mod proving;
 pub mod remote;
+pub mod renewal;
 pub mod serving;
 pub mod status;
 pub mod store;
+pub mod tls;
 pub mod trust;
 pub mod view;

@@ -3,44 +3,37 @@
 //! The link keeps nothing: what matters lies in the outbox, and the server publishes desired
 //! state anew. So each connection starts clean with a fresh event loop, and one that stops making
 //! progress is thrown away.
+//!
+//! It is made for networks that charge by the byte. A report is sent once, without a broker's
+//! acknowledgement, because only the server's own one counts; one that has to be sent again asks
+//! the broker for its acknowledgement too, which tells a dead connection from a silent server.
+
+mod backoff;
+mod connection;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::assignment::SIGNED_ASSIGNMENT_BYTES_MAX;
-use bellwether_protocol::{DeviceId, Message as _, Report, Topic};
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::Packet;
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
-use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
-use rustls::ClientConfig;
+use bellwether_protocol::{BootId, DeviceId};
+use rumqttc::v5::mqttbytes::v5::ConnectReturnCode;
+use rumqttc::v5::{AsyncClient, ConnectionError};
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::time::{Instant, timeout};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Seconds between pings. A mobile network forgets an idle connection after a few minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Without a packet from the broker for so long the event loop is wedged, and thrown away.
-const WEDGED_AFTER: Duration = Duration::from_secs(80);
-/// How long connecting may take, TLS included.
-const CONNECT_SECS_MAX: u64 = 15;
-/// First pause after a lost connection; it doubles up to the cap.
-const BACKOFF_MIN: Duration = Duration::from_millis(500);
-/// Longest pause: a fleet that lost its server for days still returns within minutes.
-const BACKOFF_MAX: Duration = Duration::from_secs(120);
-/// A connection that held for so long was a good one, and the next pause is the shortest again.
+pub use backoff::{Backoff, jittered};
+
+use crate::config;
+use crate::identity::{Identity, IdentityError};
+use connection::{Ended, IN_FLIGHT_MAX, Settings};
+
+/// A connection that held for so long was a good one: the next pause is drawn from the shortest
+/// range again.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
-/// Reports on their way at once; the rest waits in the outbox.
-const IN_FLIGHT_MAX: u16 = 16;
-/// Largest packet taken or sent: the larger of a signed assignment and a report, with headers.
-const PACKET_BYTES_MAX: u32 = {
-    let report = Report::BYTES_MAX;
-    let largest = if report > SIGNED_ASSIGNMENT_BYTES_MAX {
-        report
-    } else {
-        SIGNED_ASSIGNMENT_BYTES_MAX
-    };
-    largest as u32 + 1024
-};
+/// How long saying goodbye may take.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(5);
+/// The keepalive is not halved below this: shorter ones cost more than they find out.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(60);
 
 /// What the link tells.
 #[derive(Debug)]
@@ -55,15 +48,26 @@ pub enum LinkEvent {
     Ack(Vec<u8>),
 }
 
+/// A report on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// Its bytes.
+    pub payload: Vec<u8>,
+    /// Whether it was sent before and nothing came of it.
+    pub again: bool,
+}
+
 /// Where to connect, and as whom.
 #[derive(Clone)]
 pub struct LinkOptions {
     /// The device, which is also the client id.
     pub device: DeviceId,
-    /// `host:port` of the broker.
-    pub broker: String,
-    /// Client certificate and pinned authority.
-    pub tls: Arc<ClientConfig>,
+    /// Which start of the agent this is: the last will says so.
+    pub boot: BootId,
+    /// Certificate, pinned authority, and where the broker is; renewed while the link is up.
+    pub identity: watch::Receiver<Arc<Identity>>,
+    /// Keepalive and pauses.
+    pub config: config::Link,
 }
 
 /// The broker's address is not `host:port`.
@@ -71,166 +75,110 @@ pub struct LinkOptions {
 #[error("the server gave {0} as its broker's address, which is not host:port: enrol again")]
 pub struct BrokerAddress(String);
 
+/// The link cannot be set up. Enrolling again mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Where the broker is.
+    #[error(transparent)]
+    Address(#[from] BrokerAddress),
+    /// Key and certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
 /// Keeps a connection up until `events` or `reports` is closed.
 ///
 /// # Errors
 ///
-/// [`BrokerAddress`] at once; never later.
+/// [`LinkError`], at once or after a renewal that gave something unusable.
 pub async fn run(
-    options: LinkOptions,
+    mut options: LinkOptions,
     events: Sender<LinkEvent>,
-    mut reports: Receiver<Vec<u8>>,
-) -> Result<(), BrokerAddress> {
-    let (host, port) = options
-        .broker
-        .rsplit_once(':')
-        .and_then(|(host, port)| {
-            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
-        })
-        .ok_or_else(|| BrokerAddress(options.broker.clone()))?;
-    let mut backoff = BACKOFF_MIN;
+    mut reports: Receiver<Sending>,
+) -> Result<(), LinkError> {
+    let mut backoff = Backoff::new(Duration::from_secs(options.config.spread_secs.into()));
+    let mut keep_alive = Duration::from_secs(options.config.keep_alive_secs.into());
+    let mut has_will = true;
     loop {
-        let (client, eventloop) =
-            AsyncClient::new(mqtt(&options, &host, port), IN_FLIGHT_MAX.into());
+        let settings = settings(&mut options, keep_alive, has_will)?;
+        let (client, mut eventloop) = AsyncClient::new(settings.mqtt(), usize::from(IN_FLIGHT_MAX));
         let started = Instant::now();
-        let receiving = receive(eventloop, &client, &options.device, &events);
-        let sending = send(&client, &options.device, &mut reports);
         let ended = tokio::select! {
-            ended = receiving => ended,
-            () = sending => return Ok(()),
+            ended = connection::receive(&mut eventloop, &client, &settings, &events) => ended,
+            () = connection::send(&client, &settings.device, &mut reports) => Ok(()),
+            changed = options.identity.changed() => {
+                changed.map_err(|_| Ended::Closed).and(Err(Ended::Renewed))
+            }
         };
-        let Err(ended) = ended else { return Ok(()) };
-        tracing::info!(broker = %options.broker, cause = %ended, "link down");
+        let Err(ended) = ended else {
+            goodbye(&client, &mut eventloop).await;
+            return Ok(());
+        };
+        tracing::info!(broker = %settings.broker, cause = %ended, "link down");
         if events.send(LinkEvent::Down).await.is_err() {
             return Ok(());
         }
-        // A connection that held for a while earns a quick return.
-        if started.elapsed() > STEADY_AFTER {
-            backoff = BACKOFF_MIN;
+        match &ended {
+            Ended::Renewed => {
+                goodbye(&client, &mut eventloop).await;
+                continue;
+            }
+            // A network that forgets idle connections: ask sooner, if that is not too often.
+            Ended::Unanswered => keep_alive = (keep_alive / 2).max(KEEP_ALIVE_MIN.min(keep_alive)),
+            Ended::Connection(error) if has_will && is_unauthorized(error) => {
+                // Some brokers' rules allow no last will; the link can do without.
+                has_will = false;
+            }
+            _ => {}
         }
-        tokio::time::sleep(jittered(backoff)).await;
-        backoff = (backoff * 2).min(BACKOFF_MAX);
+        drop((client, eventloop));
+        if started.elapsed() > STEADY_AFTER {
+            backoff.steady();
+        }
+        tokio::time::sleep(backoff.pause()).await;
         // What was queued for the lost connection is in the outbox, and will be asked for again.
         while reports.try_recv().is_ok() {}
     }
 }
 
-/// Between half of `pause` and all of it, so that a fleet does not return in one instant.
-pub fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+fn settings(
+    options: &mut LinkOptions,
+    keep_alive: Duration,
+    has_will: bool,
+) -> Result<Settings, LinkError> {
+    let identity = options.identity.borrow_and_update().clone();
+    let broker = identity.server.mqtts.clone();
+    let (host, port) = broker
+        .rsplit_once(':')
+        .and_then(|(host, port)| {
+            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        })
+        .ok_or_else(|| BrokerAddress(broker.clone()))?;
+    Ok(Settings {
+        device: options.device.clone(),
+        boot: options.boot,
+        broker,
+        host,
+        port,
+        tls: identity.tls()?,
+        keep_alive,
+        has_will,
+    })
 }
 
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error("nothing from the broker for {} s", WEDGED_AFTER.as_secs())]
-    Wedged,
-    #[error("the broker closed the session")]
-    Closed,
-}
-
-fn mqtt(options: &LinkOptions, host: &str, port: u16) -> MqttOptions {
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    network.set_connection_timeout(CONNECT_SECS_MAX);
-    let mut mqtt = MqttOptions::new(options.device.as_str(), host, port);
-    mqtt.set_keep_alive(KEEP_ALIVE)
-        .set_clean_start(true)
-        .set_connection_timeout(CONNECT_SECS_MAX)
-        .set_network_options(network)
-        .set_max_packet_size(Some(PACKET_BYTES_MAX))
-        .set_outgoing_inflight_upper_limit(IN_FLIGHT_MAX)
-        .set_transport(Transport::Tls(TlsConfiguration::Rustls(
-            options.tls.clone(),
-        )));
-    mqtt
-}
-
-/// Polls until the connection ends; `Ok` when nobody listens any more.
-async fn receive(
-    mut eventloop: EventLoop,
-    client: &AsyncClient,
-    device: &DeviceId,
-    events: &Sender<LinkEvent>,
-) -> Result<(), Ended> {
-    let mut heard = Instant::now();
-    loop {
-        if heard.elapsed() > WEDGED_AFTER {
-            return Err(Ended::Wedged);
-        }
-        let event = timeout(WEDGED_AFTER, eventloop.poll())
-            .await
-            .map_err(|_| Ended::Wedged)??;
-        let Event::Incoming(packet) = event else {
-            continue;
-        };
-        heard = Instant::now();
-        let told = match packet {
-            Packet::ConnAck(_) => {
-                for topic in [
-                    Topic::Assignment(device.clone()),
-                    Topic::Ack(device.clone()),
-                ] {
-                    // The queue was made empty with this connection, and holds two.
-                    client
-                        .try_subscribe(topic.name().as_str(), QoS::AtLeastOnce)
-                        .map_err(|_| Ended::Wedged)?;
-                }
-                LinkEvent::Up
-            }
-            Packet::Publish(publish) => {
-                let topic = std::str::from_utf8(&publish.topic).ok().map(Topic::parse);
-                match topic {
-                    Some(Ok(Topic::Assignment(of))) if of == *device => {
-                        LinkEvent::Assignment(publish.payload.to_vec())
-                    }
-                    Some(Ok(Topic::Ack(of))) if of == *device => {
-                        LinkEvent::Ack(publish.payload.to_vec())
-                    }
-                    _ => {
-                        tracing::warn!("a message on a topic of no concern is ignored");
-                        continue;
-                    }
-                }
-            }
-            Packet::Disconnect(_) => return Err(Ended::Closed),
-            _ => continue,
-        };
-        if events.send(told).await.is_err() {
-            return Ok(());
-        }
+/// Ends a connection so that the broker does not announce it as lost.
+async fn goodbye(client: &AsyncClient, eventloop: &mut rumqttc::v5::EventLoop) {
+    if client.try_disconnect().is_err() {
+        return;
     }
+    let until_ended = async { while eventloop.poll().await.is_ok() {} };
+    let _ = tokio::time::timeout(GOODBYE_WITHIN, until_ended).await;
 }
 
-/// Publishes until nobody reports any more.
-async fn send(client: &AsyncClient, device: &DeviceId, reports: &mut Receiver<Vec<u8>>) {
-    let topic = Topic::Report(device.clone()).name();
-    while let Some(report) = reports.recv().await {
-        let sent = client
-            .publish(topic.as_str(), QoS::AtLeastOnce, false, report)
-            .await;
-        if sent.is_err() {
-            // The event loop is gone; the other half says so.
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_are_jittered_and_never_longer_than_asked() {
-        let pauses: Vec<_> = (0..64).map(|_| jittered(BACKOFF_MAX)).collect();
-        assert!(
-            pauses
-                .iter()
-                .all(|pause| *pause >= BACKOFF_MAX / 2 && *pause <= BACKOFF_MAX)
-        );
-        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
-    }
+fn is_unauthorized(error: &ConnectionError) -> bool {
+    use ConnectReturnCode::{BadUserNamePassword, NotAuthorized, TopicNameInvalid};
+    matches!(
+        error,
+        ConnectionError::ConnectionRefused(NotAuthorized | BadUserNamePassword | TopicNameInvalid)
+    )
 }

@@ -1,11 +1,19 @@
 //! The server's REST API, as far as a device uses it. Blocking: call it off the runtime's threads.
 
 use std::io::Read;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
+use bellwether_package::UnixSecs;
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::StatusCode;
+use ureq::http::{HeaderMap, StatusCode};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+
+use crate::clock;
+use crate::tls::HttpsConnector;
 
 /// How long the server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +63,8 @@ impl RemoteError {
 /// The server, seen by HTTP.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    agent: ureq::Agent,
+    /// Replaced when the device's certificate is.
+    agent: Arc<RwLock<ureq::Agent>>,
     base: String,
 }
 
@@ -71,23 +80,16 @@ pub struct Content {
 
 impl Remote {
     /// The server at `base` (`https://host:port`).
-    pub fn new(base: &str, tls: ureq::tls::TlsConfig) -> Self {
-        let config = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("bellwether-agent/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_per_read(Some(ANSWER_TIMEOUT))
-            .timeout_per_write(Some(ANSWER_TIMEOUT))
-            .build();
+    pub fn new(base: &str, tls: Arc<ClientConfig>) -> Self {
         Self {
-            agent: config.new_agent(),
+            agent: Arc::new(RwLock::new(agent(tls))),
             base: base.to_owned(),
         }
+    }
+
+    /// From now on connects with these settings.
+    pub fn replace_tls(&self, tls: Arc<ClientConfig>) {
+        *self.agent.write().unwrap_or_else(PoisonError::into_inner) = agent(tls);
     }
 
     /// The whole body at `path`, at most `bytes_max`; `None` when there is no such thing.
@@ -96,7 +98,7 @@ impl Remote {
     ///
     /// [`RemoteError`].
     pub fn get(&self, path: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, RemoteError> {
-        let answer = self.agent.get(self.url(path)).call().map_err(unreachable)?;
+        let answer = self.ask(|agent| agent.get(self.url(path)).call())?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -114,11 +116,7 @@ impl Remote {
         body: &impl Serialize,
         bytes_max: u64,
     ) -> Result<T, RemoteError> {
-        let answer = self
-            .agent
-            .post(self.url(path))
-            .send_json(body)
-            .map_err(unreachable)?;
+        let answer = self.ask(|agent| agent.post(self.url(path)).send_json(body))?;
         let bytes = read(path, answer, bytes_max)?;
         serde_json::from_slice(&bytes).map_err(|_| unusable(path, "it lacks fields"))
     }
@@ -135,14 +133,16 @@ impl Remote {
         from: u64,
         until: Option<u64>,
     ) -> Result<Content, RemoteError> {
-        let mut request = self.agent.get(self.url(path));
-        if let Some(until) = until {
-            let last = until.saturating_sub(1);
-            request = request.header("range", format!("bytes={from}-{last}"));
-        } else if from > 0 {
-            request = request.header("range", format!("bytes={from}-"));
-        }
-        let answer = request.call().map_err(unreachable)?;
+        let answer = self.ask(|agent| {
+            let mut request = agent.get(self.url(path));
+            if let Some(until) = until {
+                let last = until.saturating_sub(1);
+                request = request.header("range", format!("bytes={from}-{last}"));
+            } else if from > 0 {
+                request = request.header("range", format!("bytes={from}-"));
+            }
+            request.call()
+        })?;
         let length = answer.body().content_length();
         let (begins, whole_bytes) = match answer.status() {
             StatusCode::OK => (0, length),
@@ -171,6 +171,24 @@ impl Remote {
         })
     }
 
+    /// Asks, and notes what time the server says it is.
+    fn ask(
+        &self,
+        request: impl FnOnce(&ureq::Agent) -> Result<Answer, ureq::Error>,
+    ) -> Result<Answer, RemoteError> {
+        let agent = self
+            .agent
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let began = Instant::now();
+        let answer = request(&agent).map_err(unreachable)?;
+        if let Some(server) = date(answer.headers()) {
+            clock::told(server, began.elapsed());
+        }
+        Ok(answer)
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -183,11 +201,35 @@ fn range(header: &str) -> Option<(u64, Option<u64>)> {
     Some((begins.parse().ok()?, whole.parse().ok()))
 }
 
-fn read(
-    path: &str,
-    answer: ureq::http::Response<ureq::Body>,
-    bytes_max: u64,
-) -> Result<Vec<u8>, RemoteError> {
+type Answer = ureq::http::Response<ureq::Body>;
+
+fn agent(tls: Arc<ClientConfig>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .https_only(true)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(concat!("bellwether-agent/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(ANSWER_TIMEOUT))
+        .timeout_per_read(Some(ANSWER_TIMEOUT))
+        .timeout_per_write(Some(ANSWER_TIMEOUT))
+        .build();
+    let connector = ().chain(TcpConnector::default()).chain(HttpsConnector(tls));
+    ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// When the server answered, by its own clock.
+fn date(headers: &HeaderMap) -> Option<UnixSecs> {
+    let text = headers.get("date")?.to_str().ok()?;
+    let since = httpdate::parse_http_date(text)
+        .ok()?
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()?;
+    Some(UnixSecs(since.as_secs()))
+}
+
+fn read(path: &str, answer: Answer, bytes_max: u64) -> Result<Vec<u8>, RemoteError> {
     if !answer.status().is_success() {
         return Err(refused(answer));
     }
@@ -202,7 +244,7 @@ fn read(
         })
 }
 
-fn refused(answer: ureq::http::Response<ureq::Body>) -> RemoteError {
+fn refused(answer: Answer) -> RemoteError {
     let status = answer.status();
     let body = answer
         .into_body()

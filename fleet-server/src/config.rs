@@ -22,7 +22,8 @@ pub struct Config {
     pub mqtts_host: Option<String>,
     /// Milliseconds between two rounds of the planner.
     pub planner_period_ms: u64,
-    /// Seconds between two publications of every device's assignment: the broker may forget.
+    /// Seconds between two publications of every device's assignment, beside those after each
+    /// connection to the broker: it may forget. Devices on metered networks pay for each.
     pub republish_secs: u64,
     /// How long a signed assignment is valid, in seconds. It is signed anew before half of that.
     pub assignment_secs: u64,
@@ -44,7 +45,7 @@ impl Default for Config {
             names: Vec::new(),
             mqtts_host: None,
             planner_period_ms: 1000,
-            republish_secs: 60,
+            republish_secs: 6 * 3600,
             assignment_secs: 30 * 24 * 3600,
             device_certificate_days: 825,
             windows_kept: 2000,

@@ -49,9 +49,13 @@ pub async fn run(app: Arc<App>, mut arrivals: mpsc::Receiver<Arrival>) {
     let mut batches = 0_u64;
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while arrivals.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let read: Vec<(DeviceId, Report)> = batch.drain(..).filter_map(read).collect();
+        let mut gone = Vec::new();
+        let read: Vec<(DeviceId, Report)> = batch
+            .drain(..)
+            .filter_map(|arrival| read(arrival, &mut gone))
+            .collect();
         let forget = batches.is_multiple_of(FORGET_BATCHES);
-        match store(&app, &read, &mut known, forget).await {
+        match store(&app, &read, &gone, &mut known, forget).await {
             Ok(taken) => acknowledge(&app, &taken).await,
             Err(cause) => {
                 // Nothing was acknowledged: the outboxes send it again.
@@ -63,13 +67,20 @@ pub async fn run(app: Arc<App>, mut arrivals: mpsc::Receiver<Arrival>) {
     }
 }
 
-fn read(arrival: Arrival) -> Option<(DeviceId, Report)> {
-    match decode::<Report>(&arrival.payload) {
-        Ok(report) => Some((arrival.device, report)),
+fn read(arrival: Arrival, gone: &mut Vec<(DeviceId, BootId)>) -> Option<(DeviceId, Report)> {
+    let (device, payload) = match arrival {
+        Arrival::Report(device, payload) => (device, payload),
+        Arrival::Gone(device, boot) => {
+            gone.push((device, boot));
+            return None;
+        }
+    };
+    match decode::<Report>(&payload) {
+        Ok(report) => Some((device, report)),
         Err(cause) => {
             let why = std::error::Error::source(&cause).map(ToString::to_string);
             let why = why.unwrap_or_default();
-            tracing::warn!(device = %arrival.device, "a report is refused: {cause}: {why}");
+            tracing::warn!(%device, "a report is refused: {cause}: {why}");
             None
         }
     }
@@ -79,6 +90,7 @@ fn read(arrival: Arrival) -> Option<(DeviceId, Report)> {
 async fn store(
     app: &App,
     batch: &[(DeviceId, Report)],
+    gone: &[(DeviceId, BootId)],
     known: &mut Known,
     forget: bool,
 ) -> Result<Vec<(DeviceId, BootId, u64)>, StoreError> {
@@ -100,7 +112,7 @@ async fn store(
             continue;
         }
         // The broker let the device in by its certificate; its row may be gone all the same.
-        if !reports::heard(&mut tx, device, now).await? {
+        if !reports::heard(&mut tx, device, report.boot, now).await? {
             tracing::warn!(%device, "a report of a device that is not enrolled");
             continue;
         }
@@ -108,6 +120,9 @@ async fn store(
             put(app, &mut tx, device, report, known, now).await?;
         }
         taken.push((device.clone(), report.boot, report.seq));
+    }
+    for (device, boot) in gone {
+        reports::gone(&mut tx, device, *boot, now).await?;
     }
     tx.commit().await?;
     Ok(taken)

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_protocol::{DeviceId, Topic, topic::INGEST_FILTER};
+use bellwether_protocol::topic::{GONE_FILTER, INGEST_FILTER};
+use bellwether_protocol::{BootId, DeviceId, Topic};
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
@@ -34,13 +35,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Silence after which the broker is taken for gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A report as it arrived, still to be judged.
+/// What arrived from a device, by the topic. The broker lets nobody else publish there.
 #[derive(Debug)]
-pub struct Arrival {
-    /// The device, by the topic. The broker lets nobody else publish there.
-    pub device: DeviceId,
-    /// What was sent.
-    pub payload: Bytes,
+pub enum Arrival {
+    /// A report, still to be judged.
+    Report(DeviceId, Bytes),
+    /// The broker lost its connection, and this boot's last will says so.
+    Gone(DeviceId, BootId),
 }
 
 /// The publishing side of the link.
@@ -131,11 +132,11 @@ impl LinkLoop {
             match self.events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
                     pause = PAUSE_MIN;
-                    if self
-                        .client
-                        .try_subscribe(INGEST_FILTER, QoS::AtLeastOnce)
-                        .is_err()
-                    {
+                    let subscribed = [GONE_FILTER, INGEST_FILTER].iter().all(|filter| {
+                        let subscribed = self.client.try_subscribe(*filter, QoS::AtLeastOnce);
+                        subscribed.is_ok()
+                    });
+                    if !subscribed {
                         tracing::error!("the link's queue is full; reports are not subscribed to");
                     }
                 }
@@ -163,10 +164,17 @@ impl LinkLoop {
         let topic = std::str::from_utf8(topic)
             .ok()
             .and_then(|text| Topic::parse(text).ok());
-        let Some(Topic::Report(device)) = topic else {
-            return;
+        let arrival = match topic {
+            Some(Topic::Report(device)) => Arrival::Report(device, payload),
+            Some(Topic::Gone(device)) => {
+                let Ok(boot) = <[u8; 8]>::try_from(payload.as_ref()) else {
+                    return;
+                };
+                Arrival::Gone(device, BootId(u64::from_le_bytes(boot)))
+            }
+            _ => return,
         };
-        if self.arrivals.try_send(Arrival { device, payload }).is_err() {
+        if self.arrivals.try_send(arrival).is_err() {
             tracing::warn!("too many reports wait; one was dropped and will be sent again");
         }
     }

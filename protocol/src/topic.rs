@@ -1,7 +1,7 @@
 //! Every MQTT topic, built and parsed. No other place has topic strings.
 //!
 //! `bw/1/{device}/assignment` (retained) and `bw/1/{device}/ack` go down, `bw/1/{device}/report`
-//! goes up. The 1 is the version of this layout.
+//! goes up; `bw/1/{device}/gone` is the last will that a broker publishes for it. The 1 is the version of this layout.
 
 use core::fmt;
 use core::str::FromStr;
@@ -13,6 +13,9 @@ use crate::ids::{DEVICE_ID_BYTES_MAX, DeviceId};
 /// What the server subscribes to: every device's reports, shared among its ingest workers.
 pub const INGEST_FILTER: &str = "$share/ingest/bw/1/+/report";
 
+/// What the server subscribes to as well: every device's last will.
+pub const GONE_FILTER: &str = "$share/ingest/bw/1/+/gone";
+
 /// Every device's orders: nobody may subscribe to it, and the server proves that at each start.
 pub const ASSIGNMENTS_FILTER: &str = "bw/1/+/assignment";
 
@@ -20,6 +23,7 @@ const PREFIX: &str = "bw/1/";
 const ASSIGNMENT: &str = "assignment";
 const ACK: &str = "ack";
 const REPORT: &str = "report";
+const GONE: &str = "gone";
 
 /// Longest topic in bytes.
 pub const TOPIC_BYTES_MAX: usize = PREFIX.len() + DEVICE_ID_BYTES_MAX + 1 + ASSIGNMENT.len();
@@ -33,12 +37,15 @@ pub enum Topic {
     Ack(DeviceId),
     /// Up: its reports.
     Report(DeviceId),
+    /// Up: its last will, which the broker publishes when its connection is lost. The payload is
+    /// the boot id of whoever was connected, 8 bytes little-endian.
+    Gone(DeviceId),
 }
 
 /// Why a text is not one of our topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// Not `bw/1/{device}/{assignment|ack|report}`.
+    /// Not `bw/1/{device}/{assignment|ack|report|gone}`.
     #[error("the topic is none of Bellwether's")]
     Foreign,
     /// Its device level is no device id.
@@ -59,6 +66,7 @@ impl Topic {
             ASSIGNMENT => Self::Assignment,
             ACK => Self::Ack,
             REPORT => Self::Report,
+            GONE => Self::Gone,
             _ => return Err(TopicError::Foreign),
         };
         DeviceId::new(device).map(of).map_err(TopicError::Device)
@@ -67,7 +75,10 @@ impl Topic {
     /// The device whose topic it is.
     pub fn device(&self) -> &DeviceId {
         match self {
-            Self::Assignment(device) | Self::Ack(device) | Self::Report(device) => device,
+            Self::Assignment(device)
+            | Self::Ack(device)
+            | Self::Report(device)
+            | Self::Gone(device) => device,
         }
     }
 
@@ -81,7 +92,7 @@ impl Topic {
 
     /// Whether the device whose topic it is may publish here. Nobody else may.
     pub fn device_publishes(&self) -> bool {
-        matches!(self, Self::Report(_))
+        matches!(self, Self::Report(_) | Self::Gone(_))
     }
 
     /// Whether the device whose topic it is may subscribe here. No other device may.
@@ -96,6 +107,7 @@ impl fmt::Display for Topic {
             Self::Assignment(device) => (device, ASSIGNMENT),
             Self::Ack(device) => (device, ACK),
             Self::Report(device) => (device, REPORT),
+            Self::Gone(device) => (device, GONE),
         };
         write!(f, "{PREFIX}{device}/{leaf}")
     }

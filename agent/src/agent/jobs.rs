@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use bellwether_package::{PackageId, SlotName, UnixSecs};
+use bellwether_package::{PackageId, SlotName};
 use bellwether_protocol::Refusal;
 use bellwether_rollout::device::Event;
 
@@ -26,7 +27,7 @@ pub(super) struct Job {
     pub(super) slot: Option<SlotName>,
     pub(super) release: Option<PackageId>,
     pub(super) work: Work,
-    pub(super) not_before: UnixSecs,
+    pub(super) not_before: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Jobs {
     /// Queues a renewal of the trust documents, unless one waits.
     pub(super) fn refresh(&mut self) {
         if !self.waiting.iter().any(|job| job.work == Work::Refresh) {
-            let not_before = UnixSecs(0);
+            let not_before = Instant::now();
             let job = Job {
                 slot: None,
                 release: None,
@@ -105,7 +106,7 @@ impl Jobs {
     }
 
     /// The next job that is due, if none is under way.
-    pub(super) fn next(&mut self, now: UnixSecs) -> Option<(Job, Arc<AtomicBool>)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Job, Arc<AtomicBool>)> {
         if self.running.is_some() {
             return None;
         }

@@ -1,9 +1,10 @@
 //! What the machine asks for: jobs, deletions, outcomes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{Outcome, Record};
+use bellwether_protocol::{ClockState, Outcome, Record};
 use bellwether_rollout::device::{Action, Event};
 
 use super::jobs::{Done, Job, Work};
@@ -27,11 +28,16 @@ impl Agent {
             } => {
                 // A fleet that lost its server must not return in one second.
                 let wait = not_before.secs_since(now);
-                let not_before = not_before.plus_secs(jitter_secs(wait / 4));
-                self.queue(name, release, Work::Fetch { length }, not_before);
+                // By the monotonic clock: the other one may be set meanwhile.
+                let wait = Duration::from_secs(wait + jitter_secs(wait / 4));
+                self.queue(name, release, Work::Fetch { length }, Instant::now() + wait);
             }
-            Action::Check { release } => self.queue(name, release, Work::Check, now),
-            Action::Prove { release } => self.queue(name, release, Work::Prove, now),
+            Action::Check { release } => {
+                self.queue(name, release, Work::Check, Instant::now());
+            }
+            Action::Prove { release } => {
+                self.queue(name, release, Work::Prove, Instant::now());
+            }
             Action::Serve {
                 release,
                 also_baseline,
@@ -64,7 +70,7 @@ impl Agent {
         }
     }
 
-    fn queue(&mut self, name: &SlotName, release: PackageId, work: Work, not_before: UnixSecs) {
+    fn queue(&mut self, name: &SlotName, release: PackageId, work: Work, not_before: Instant) {
         self.jobs.queue(Job {
             slot: Some(name.clone()),
             release: Some(release),
@@ -86,7 +92,7 @@ impl Agent {
     }
 
     pub(super) fn start_job(&mut self) {
-        let Some((job, cancelled)) = self.jobs.next(clock::now()) else {
+        let Some((job, cancelled)) = self.jobs.next(Instant::now()) else {
             return;
         };
         let world = super::jobs::World {
@@ -105,6 +111,13 @@ impl Agent {
     pub(super) fn done(&mut self, done: Done) {
         self.jobs.ended();
         let Done { job, newer, event } = done;
+        // The server was asked, so by now it is known whether the clock is wrong.
+        if job.work == Work::Refresh
+            && clock::state(self.trust.expires()) != ClockState::Plausible
+            && let Some(bytes) = self.expired.take()
+        {
+            self.assigned(bytes);
+        }
         if let Some(trust) = newer {
             self.trusted_anew(trust);
         }

@@ -10,6 +10,7 @@ use super::slot::Slot;
 use super::{Agent, Message};
 use crate::causes::with_causes;
 use crate::clock;
+use crate::link::Sending;
 use crate::serving::Serving;
 use crate::status::STATUS;
 use crate::view::{DeviceView, SlotView};
@@ -25,6 +26,10 @@ impl Agent {
             return;
         }
         for report in self.outbox.due(Instant::now(), room) {
+            let report = Sending {
+                payload: report,
+                again: false,
+            };
             if self.reports.try_send(report).is_err() {
                 // It is sent again when no acknowledgement comes.
                 return;
@@ -87,7 +92,7 @@ impl Agent {
     }
 
     pub(super) fn take_health(&mut self, now: UnixSecs) {
-        let clock = clock::state(now, self.signed_at, self.trust.expires());
+        let clock = clock::state(self.trust.expires());
         let health = self.sensors.read(&self.config.state_dir, clock);
         self.keep(Record::Health(health), now);
     }

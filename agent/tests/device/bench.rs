@@ -56,7 +56,12 @@ impl Agent {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        let bench = Self::unenrolled();
+        Self::with(Server::start())
+    }
+
+    /// A device that enrolled with that server.
+    pub(crate) fn with(server: Server) -> Self {
+        let bench = Self::unenrolled(server);
         let claim_file = bench.folder.path().join("claim");
         std::fs::write(&claim_file, "claim").unwrap();
         let request = Request {
@@ -69,9 +74,9 @@ impl Bench {
         bench
     }
 
-    fn unenrolled() -> Self {
+    fn unenrolled(server: Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (server, people) = (Server::start(), People::new());
+        let people = People::new();
         {
             let mut world = server.world();
             world.chain = people.chain(1);
@@ -89,6 +94,7 @@ impl Bench {
             "device = \"{DEVICE}\"\nstate_dir = {state:?}\nworker = {worker:?}\n\
              [attributes]\nclass = \"pump\"\n\
              [report]\nwindow_secs = 1\nhealth_secs = 1\n\
+             [link]\nspread_secs = 1\nkeep_alive_secs = 30\n\
              [limits]\ndisk_bytes_free_min = 0\n"
         );
         std::fs::write(&config, text).unwrap();

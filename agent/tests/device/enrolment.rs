@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use bellwether_agent::config::Config;
 use bellwether_agent::enrol::{EnrolError, Request, enrol};
@@ -67,6 +68,32 @@ fn a_device_is_enrolled_with_a_key_that_it_made_and_nobody_else_reads() {
             file.path()
         );
     }
+}
+
+#[test]
+fn a_torn_identity_falls_back_to_the_one_before() {
+    let bench = bench();
+    let folder = bench.folder.path().join("state");
+    bench.server.world().certificate_life = Some(Duration::from_secs(1000));
+    enrol(&bench.config, &bench.request).unwrap();
+    let first = Identity::load(&Store::reader(&folder)).unwrap();
+    bench.server.world().certificate_life = Some(Duration::from_secs(5000));
+    enrol(&bench.config, &bench.request).unwrap();
+    let second = Identity::load(&Store::reader(&folder)).unwrap();
+    assert_ne!(first.valid_until, second.valid_until);
+    std::fs::write(folder.join("identity"), b"torn").unwrap();
+    let found = Identity::load(&Store::reader(&folder)).unwrap();
+    assert_eq!(found.valid_until, first.valid_until);
+    assert!(found.tls().is_ok(), "its key came with it");
+}
+
+#[test]
+fn a_certificate_for_another_device_is_not_kept() {
+    let bench = bench();
+    bench.server.world().certified_as = Some("pump-2".into());
+    let error = enrol(&bench.config, &bench.request).unwrap_err();
+    assert!(matches!(error, EnrolError::Identity(_)), "{error:?}");
+    assert!(!is_enrolled(bench.folder.path()));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod clock;
 mod downloads;
 mod enrolment;
 mod full_disk;
@@ -12,6 +13,7 @@ mod messages;
 mod model;
 mod package;
 mod people;
+mod renewal;
 mod server;
 mod serving;
 mod shadowing;

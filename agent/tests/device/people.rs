@@ -123,11 +123,22 @@ impl People {
         slot: SlotAssignment,
         expires_at: UnixSecs,
     ) -> Vec<u8> {
+        self.assignment_dated(device, sequence, slot, UnixSecs(1), expires_at)
+    }
+
+    pub(crate) fn assignment_dated(
+        &self,
+        device: &str,
+        sequence: Sequence,
+        slot: SlotAssignment,
+        issued_at: UnixSecs,
+        expires_at: UnixSecs,
+    ) -> Vec<u8> {
         let assignment = Assignment {
             root: self.root(),
             device: DeviceId::new(device).unwrap(),
             sequence,
-            issued_at: UnixSecs(1),
+            issued_at,
             expires_at,
             slots: [slot].into_iter().collect(),
         };

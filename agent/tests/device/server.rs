@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bellwether_package::Digest;
 use bellwether_package::digest::sha256;
@@ -22,6 +22,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the server has and has seen.
 #[derive(Default)]
@@ -56,6 +58,16 @@ pub(crate) struct World {
     pub(crate) strays: Vec<(String, Vec<u8>)>,
     /// Connections are refused while it is down.
     pub(crate) down: bool,
+    /// By how much the server's clock is ahead of the device's, in seconds.
+    pub(crate) ahead_secs: i64,
+    /// How long the certificates that it gives are good for.
+    pub(crate) certificate_life: Option<Duration>,
+    /// The name that certificates are given for, whatever is asked.
+    pub(crate) certified_as: Option<String>,
+    /// The certificates that were shown to the broker, in the order of the connections.
+    pub(crate) shown: Vec<Vec<u8>>,
+    /// How many certificates were renewed.
+    pub(crate) renewals: usize,
 }
 
 /// A running server; its threads end with the process.
@@ -74,9 +86,16 @@ struct Authority {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_ahead(0)
+    }
+
+    /// One whose clock is so many seconds ahead of the device's, and whose own certificate is good
+    /// for a day around that time.
+    pub(crate) fn start_ahead(ahead_secs: i64) -> Self {
         let authority = Arc::new(authority());
         let world = Arc::new(Mutex::new(World {
             acknowledges: true,
+            ahead_secs,
             ..World::default()
         }));
         let https = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -89,8 +108,8 @@ impl Server {
             authority: sha256(&der),
         };
         server.world().mqtts = server.mqtts.to_string();
-        let open = Arc::new(tls(&authority, false));
-        let mutual = Arc::new(tls(&authority, true));
+        let open = Arc::new(tls(&authority, false, ahead_secs));
+        let mutual = Arc::new(tls(&authority, true, ahead_secs));
         let of_https = (world.clone(), authority.clone());
         accept(https, open, move |stream| {
             http(stream, &of_https.0, &of_https.1)
@@ -145,23 +164,31 @@ fn authority() -> Authority {
     }
 }
 
-fn tls(authority: &Authority, mutual: bool) -> ServerConfig {
+fn tls(authority: &Authority, mutual: bool, ahead_secs: i64) -> ServerConfig {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+    if ahead_secs != 0 {
+        let now = ahead(ahead_secs);
+        params.not_before = (now - DAY / 2).into();
+        params.not_after = (now + DAY / 2).into();
+    }
     let certificate = params.signed_by(&key, &authority.issuer).unwrap();
     let of_authority = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap();
-    let builder = if mutual {
+    let builder = {
         let mut roots = RootCertStore::empty();
         roots.add(of_authority.clone()).unwrap();
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        let verifier = if mutual {
+            verifier
+        } else {
+            verifier.allow_unauthenticated()
+        };
         builder.with_client_cert_verifier(verifier.build().unwrap())
-    } else {
-        builder.with_no_client_auth()
     };
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
     builder
@@ -188,7 +215,11 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
     let mut body = vec![0; header("content-length").map_or(0, |text| text.parse().unwrap())];
     stream.read_exact(&mut body).unwrap();
     if method == "post" {
-        let answer = enrol(&body, world, authority);
+        let answer = if path == "/v1/renew" {
+            renew(&stream, &body, world, authority)
+        } else {
+            enrol(&body, world, authority)
+        };
         return answer_with(&mut stream, "200 OK", "", &answer, None);
     }
     let range = header("range");
@@ -197,6 +228,8 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
         world.lock().unwrap().ranges.push(range);
         return answer_with(&mut stream, status, "", b"{}", None);
     }
+    let now = httpdate::fmt_http_date(ahead(world.lock().unwrap().ahead_secs));
+    let date = format!("date: {now}\r\n");
     let (file, cut, pause) = {
         let mut world = world.lock().unwrap();
         let is_package = path.starts_with("/v1/packages/");
@@ -226,11 +259,15 @@ fn http(mut stream: Stream, world: &Mutex<World>, authority: &Authority) {
     if from > 0 && from >= file.len() {
         return answer_with(&mut stream, "416 Range Not Satisfiable", "", b"", None);
     }
-    let extra = format!("content-range: bytes {from}-{}/{}\r\n", end - 1, file.len());
+    let extra = format!(
+        "{date}content-range: bytes {from}-{}/{}\r\n",
+        end - 1,
+        file.len()
+    );
     let (status, extra) = if range.is_some() {
         ("206 Partial Content", extra.as_str())
     } else {
-        ("200 OK", "")
+        ("200 OK", date.as_str())
     };
     let body = &file[from..end];
     let end = cut.map_or(body.len(), |cut| cut.min(body.len()));
@@ -273,24 +310,55 @@ fn close(mut stream: Stream) {
 fn enrol(body: &[u8], world: &Mutex<World>, authority: &Authority) -> Vec<u8> {
     use base64::Engine as _;
     let ask: serde_json::Value = serde_json::from_slice(body).unwrap();
-    let csr = CertificateSigningRequestParams::from_pem(ask["csr_pem"].as_str().unwrap()).unwrap();
-    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, ask["device"].as_str().unwrap());
-    let certificate = params
-        .signed_by(&csr.public_key, &authority.issuer)
-        .unwrap();
     let mut world = world.lock().unwrap();
+    let certificate = certify(&ask, ask["device"].as_str().unwrap(), &world, authority);
     world.claims.push(ask["claim"].as_str().unwrap().to_owned());
     serde_json::to_vec(&serde_json::json!({
-        "certificate_pem": certificate.pem(),
+        "certificate_pem": certificate,
         "ca_pem": authority.pem,
         "mqtts": world.mqtts,
         "trust_root_b64": base64::engine::general_purpose::STANDARD.encode(&world.chain),
         "attributes": {},
     }))
     .unwrap()
+}
+
+/// A certificate for the key of a request.
+fn certify(ask: &serde_json::Value, device: &str, world: &World, authority: &Authority) -> String {
+    let csr = CertificateSigningRequestParams::from_pem(ask["csr_pem"].as_str().unwrap()).unwrap();
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    let device = world.certified_as.as_deref().unwrap_or(device);
+    params.distinguished_name.push(DnType::CommonName, device);
+    if let Some(life) = world.certificate_life {
+        params.not_before = SystemTime::now().into();
+        params.not_after = (SystemTime::now() + life).into();
+    }
+    let signed = params.signed_by(&csr.public_key, &authority.issuer);
+    signed.unwrap().pem()
+}
+
+fn renew(stream: &Stream, body: &[u8], world: &Mutex<World>, authority: &Authority) -> Vec<u8> {
+    let shown = stream.conn.peer_certificates();
+    assert!(shown.is_some(), "a renewal without a certificate");
+    let ask: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let mut world = world.lock().unwrap();
+    world.renewals += 1;
+    // The later ones are good for as long as any test takes.
+    world.certificate_life = None;
+    serde_json::to_vec(&serde_json::json!({
+        "certificate_pem": certify(&ask, crate::bench::DEVICE, &world, authority),
+        "mqtts": world.mqtts,
+    }))
+    .unwrap()
+}
+
+fn ahead(secs: i64) -> SystemTime {
+    let by = Duration::from_secs(secs.unsigned_abs());
+    if secs < 0 {
+        SystemTime::now() - by
+    } else {
+        SystemTime::now() + by
+    }
 }
 
 /// One MQTT connection: retained assignment and acknowledgements down, reports up.
@@ -316,6 +384,8 @@ fn broker(mut stream: Stream, world: &Mutex<World>) -> std::io::Result<()> {
             match packet {
                 Packet::Connect(connect, _, _) => {
                     device = Some(DeviceId::new(&connect.client_id).unwrap());
+                    let shown = stream.conn.peer_certificates().unwrap()[0].to_vec();
+                    world.lock().unwrap().shown.push(shown);
                     let code = ConnectReturnCode::Success;
                     let ack = ConnAck {
                         session_present: false,
@@ -336,7 +406,10 @@ fn broker(mut stream: Stream, world: &Mutex<World>) -> std::io::Result<()> {
                 }
                 Packet::PingReq(_) => send(&mut stream, Packet::PingResp(PingResp))?,
                 Packet::Publish(publish) => {
-                    send(&mut stream, Packet::PubAck(PubAck::new(publish.pkid, None)))?;
+                    if publish.qos != QoS::AtMostOnce {
+                        let ack = PubAck::new(publish.pkid, None);
+                        send(&mut stream, Packet::PubAck(ack))?;
+                    }
                     take_report(&mut stream, device.as_ref().unwrap(), &publish, world)?;
                 }
                 _ => {}

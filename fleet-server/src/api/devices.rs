@@ -218,6 +218,7 @@ impl Parts {
                 reason: reason.clone(),
             }),
             last_seen: row.last_seen.map(|at| at.0),
+            gone_at: row.gone_at.map(|at| at.0),
             health: row
                 .health
                 .as_ref()

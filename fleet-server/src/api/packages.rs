@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,6 +34,11 @@ use crate::store::packages::{self, Expectations, PackageRow};
 use crate::store::{StoreError, records};
 use crate::trust::Trust;
 
+/// What is read at most of an upload that is refused.
+const DRAIN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// Uploads a package, with the approvals that it carries.
 #[utoipa::path(post, path = "/v1/packages",
     request_body(content = [u8], content_type = "application/octet-stream"),
@@ -44,7 +50,12 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Json<Package>), ApiError> {
     let now = clock::now();
-    let file = receive(&app, body).await?;
+    let mut stream = body.into_data_stream();
+    let received = receive(&app, &mut stream).await;
+    if received.is_err() {
+        drain(stream).await;
+    }
+    let file = received?;
     let path = file.path().to_owned();
     let package = tokio::task::spawn_blocking(move || {
         let source = File::open(&path).map_err(StdReadError::Source)?;
@@ -263,11 +274,13 @@ pub(super) async fn refusal(
     Ok(None)
 }
 
-async fn receive(app: &App, body: Body) -> Result<tempfile::NamedTempFile, ApiError> {
+async fn receive(
+    app: &App,
+    stream: &mut BodyDataStream,
+) -> Result<tempfile::NamedTempFile, ApiError> {
     let file = tempfile::NamedTempFile::new_in(&app.incoming).map_err(|it| ApiError::ours(&it))?;
     let copy = file.reopen().map_err(|cause| ApiError::ours(&cause))?;
     let mut target = tokio::fs::File::from_std(copy);
-    let mut stream = body.into_data_stream();
     let mut received = 0_u64;
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|cause| {
@@ -295,6 +308,21 @@ async fn receive(app: &App, body: Body) -> Result<tempfile::NamedTempFile, ApiEr
         .await
         .map_err(|cause| ApiError::ours(&cause))?;
     Ok(file)
+}
+
+/// Takes in what is still on its way of an upload that is refused: a client that writes into a
+/// closed connection does not hear why.
+async fn drain(mut stream: BodyDataStream) {
+    let drained = async {
+        let mut bytes = 0;
+        while let Some(Ok(piece)) = stream.next().await {
+            bytes += piece.len();
+            if bytes > DRAIN_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_WITHIN, drained).await;
 }
 
 fn unreadable(cause: StdReadError) -> ApiError {

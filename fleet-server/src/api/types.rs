@@ -149,6 +149,9 @@ pub struct Device {
     pub revoked: Option<DeviceRevoked>,
     /// When a report of it last arrived.
     pub last_seen: Option<u64>,
+    /// Since when its connection is known to be lost. Absent: it is connected, or was never heard,
+    /// or its loss was not noticed yet.
+    pub gone_at: Option<u64>,
     /// Its latest health report.
     pub health: Option<DeviceHealth>,
     /// Its slots, by name.

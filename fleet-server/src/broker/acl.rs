@@ -2,20 +2,25 @@
 //!
 //! The broker allows whatever no handler refuses, so every check here ends in a decision. A
 //! device's client id must be its certificate's common name: otherwise it could take over another
-//! device's session. It may have no last will: the broker publishes wills without asking anybody.
+//! device's session. The broker publishes a last will without asking anybody, so it is looked at when
+//! the client connects: a device may say that it is gone, and nothing else.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bellwether_protocol::{DeviceId, Topic, topic::INGEST_FILTER};
+use bellwether_protocol::topic::{GONE_FILTER, INGEST_FILTER};
+use bellwether_protocol::{DeviceId, Topic};
 use rmqtt::codec::v5::SubscribeAckReason;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType};
 use rmqtt::types::{
-    AuthResult, ConnectInfo, Publish, PublishAclResult, Subscribe, SubscribeAclResult,
+    AuthResult, ConnectInfo, LastWill, Publish, PublishAclResult, Subscribe, SubscribeAclResult,
 };
 
 use crate::ca::SERVER_CLIENT_NAME;
 use crate::revoked::Revoked;
+
+/// Longest last will, in bytes: a boot id.
+const WILL_BYTES_MAX: usize = 8;
 
 /// Ties each client to its own topics, and lets nobody in who was shut out.
 pub(crate) struct OwnTopicsOnly {
@@ -72,13 +77,25 @@ impl OwnTopicsOnly {
             Ok(device) => !self.revoked.holds(&device, certificate.serial.as_deref()),
             Err(_) => name == SERVER_CLIENT_NAME,
         };
-        known && client.client_id() == name && client.last_will().is_none()
+        known
+            && client.client_id() == name
+            && client.last_will().is_none_or(|will| may_leave(name, &will))
     }
 
     /// A device that was shut out while it was connecting is found out by what it does next.
     fn is_shut_out(&self, client: &str) -> bool {
         DeviceId::new(client).is_ok_and(|device| self.revoked.holds_device(&device))
     }
+}
+
+/// Whether the client may have this last will.
+fn may_leave(client: &str, will: &LastWill<'_>) -> bool {
+    let (topic, message) = match will {
+        LastWill::V3(will) => (&will.topic, &will.message),
+        LastWill::V5(will) => (&will.topic, &will.message),
+    };
+    let own = |topic: Topic| matches!(topic, Topic::Gone(device) if device.as_str() == client);
+    !will.retain() && message.len() <= WILL_BYTES_MAX && Topic::parse(topic).is_ok_and(own)
 }
 
 fn may_publish(client: &str, message: &Publish) -> bool {
@@ -96,7 +113,9 @@ fn may_subscribe(client: &str, subscription: &Subscribe) -> bool {
     let shared = subscription.opts.has_shared_group();
     if client == SERVER_CLIENT_NAME {
         // The broker has taken the prefix of the shared subscription off.
-        return shared && INGEST_FILTER.ends_with(&format!("/{filter}"));
+        let suffix = format!("/{filter}");
+        let ours = [INGEST_FILTER, GONE_FILTER];
+        return shared && ours.iter().any(|ours| ours.ends_with(&suffix));
     }
     // A filter with a wildcard is no topic, so it is refused here too.
     let own = |topic: Topic| topic.device_subscribes() && topic.device().as_str() == client;

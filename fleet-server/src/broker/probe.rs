@@ -156,7 +156,7 @@ pub async fn devices_are_kept_apart(address: SocketAddr, ca: &Ca) -> Result<(), 
     let will = LastWill::new(retained.as_str(), "forged", QoS::AtLeastOnce, true, None);
     refused(
         connect(address, ca, &one, &one, Some(will)).await,
-        "a device can have a last will",
+        "a device can have a last will on a foreign topic",
     )?;
 
     // The refused attempts left what the server retained as it was; then it is taken away.

@@ -38,6 +38,8 @@ pub struct DeviceRow {
     pub revoked: Option<(UnixSecs, String)>,
     /// When a report of it last arrived.
     pub last_seen: Option<UnixSecs>,
+    /// Since when the broker knows its connection to be lost.
+    pub gone_at: Option<UnixSecs>,
     /// Its latest health report, and when it was made by its clock.
     pub health: Option<(UnixSecs, Health)>,
 }
@@ -410,6 +412,7 @@ fn device_row(row: &SqliteRow) -> Result<DeviceRow, StoreError> {
         enrolled_at: at(row.get("enrolled_at")),
         revoked: revoked_at.map(at).zip(row.get("revoked_why")),
         last_seen: row.get::<Option<i64>, _>("last_seen").map(at),
+        gone_at: row.get::<Option<i64>, _>("gone_at").map(at),
         health: health_at.map(at).zip(health),
     })
 }

@@ -168,13 +168,45 @@ pub async fn take(
 /// # Errors
 ///
 /// [`StoreError`].
-pub async fn heard(tx: &mut Write, device: &DeviceId, now: UnixSecs) -> Result<bool, StoreError> {
-    let done = sqlx::query("update devices set last_seen = $2 where device = $1")
-        .bind(device.as_str())
-        .bind(secs(now))
-        .execute(&mut **tx)
-        .await?;
+pub async fn heard(
+    tx: &mut Write,
+    device: &DeviceId,
+    boot: BootId,
+    now: UnixSecs,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update devices set last_seen = $2, last_boot = $3, gone_at = null where device = $1",
+    )
+    .bind(device.as_str())
+    .bind(secs(now))
+    .bind(boot.0.cast_signed())
+    .execute(&mut **tx)
+    .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Notes that the broker lost the connection of that boot of a device, unless a later boot was
+/// heard meanwhile.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn gone(
+    tx: &mut Write,
+    device: &DeviceId,
+    boot: BootId,
+    now: UnixSecs,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update devices set gone_at = $3
+         where device = $1 and (last_boot is null or last_boot = $2)",
+    )
+    .bind(device.as_str())
+    .bind(boot.0.cast_signed())
+    .bind(secs(now))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Keeps a device's health, unless a later one is there.

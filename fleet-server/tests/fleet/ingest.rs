@@ -1,9 +1,11 @@
 //! Reports: stored once, acknowledged each time; what cannot be read or true changes nothing.
 
-use bellwether_protocol::{ClockState, Health, Record, Topic, decode, to_vec};
+use bellwether_protocol::{BootId, ClockState, DeviceId, Health, Record, Topic, decode, to_vec};
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::LastWill;
 use serde_json::json;
 
-use crate::support::{Fleet, eventually, window};
+use crate::support::{Device, Fleet, eventually, window};
 
 fn health() -> Record {
     Record::Health(Health {
@@ -191,4 +193,56 @@ fn a_window_that_cannot_be_true_is_flagged_and_counts_for_nothing() {
     assert_eq!(flags[0]["device"], "pump-1");
     let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
     assert_eq!(shown["flags"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_lost_connection_is_told_by_the_last_will_until_the_device_is_heard_again() {
+    let fleet = Fleet::start();
+    let mut device = fleet.enrol("pump-1");
+    let will = |boot: BootId| {
+        LastWill::new(
+            Topic::Gone(DeviceId::new("pump-1").expect("an id"))
+                .name()
+                .as_str(),
+            boot.0.to_le_bytes().to_vec(),
+            QoS::AtLeastOnce,
+            false,
+            None,
+        )
+    };
+    let gone = |fleet: &Fleet| {
+        let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+        shown["gone_at"].as_u64()
+    };
+    let connect = |device: &Device| {
+        let boot = device.boot;
+        let mut mqtt = device
+            .try_connect("pump-1", Some(will(boot)))
+            .expect("its own last will");
+        assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+        mqtt
+    };
+    let mut mqtt = connect(&device);
+    let report = device.report(health());
+    mqtt.report(&device, &report);
+    assert_eq!(gone(&fleet), None);
+    drop(mqtt);
+    eventually("the last will", || gone(&fleet));
+
+    let mut mqtt = connect(&device);
+    let report = device.report(health());
+    mqtt.report(&device, &report);
+    assert_eq!(gone(&fleet), None, "heard again");
+
+    // The will of an earlier boot comes late.
+    device.boot = BootId(2);
+    device.seq = 0;
+    let report = device.report(health());
+    mqtt.report(&device, &report);
+    drop(mqtt);
+    let mut later = device.connect();
+    assert!(later.subscribe(&Topic::Ack(device.id.clone()).name()));
+    let report = device.report(health());
+    later.report(&device, &report);
+    assert_eq!(gone(&fleet), None, "the will was of another boot");
 }

@@ -66,6 +66,23 @@ fn a_device_cannot_publish_subscribe_or_retain_as_another() {
         "a last will on another's topic"
     );
 
+    for (topic, payload, retain) in [
+        (Topic::Gone(b.id.clone()), &b"12345678"[..], false),
+        (Topic::Report(a.id.clone()), b"12345678", false),
+        (Topic::Gone(a.id.clone()), b"12345678", true),
+        (Topic::Gone(a.id.clone()), b"123456789", false),
+    ] {
+        let will = LastWill::new(
+            topic.name().as_str(),
+            payload,
+            QoS::AtLeastOnce,
+            retain,
+            None,
+        );
+        let refused = a.try_connect("pump-a", Some(will)).is_err();
+        assert!(refused, "a last will on {topic}, retained: {retain}");
+    }
+
     let mut again = b.connect();
     assert!(again.subscribe(&name));
     assert_eq!(

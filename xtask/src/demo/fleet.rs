@@ -274,7 +274,8 @@ impl Fleet {
     fn agent_config(&self, name: &str, state: &Path) -> String {
         format!(
             "device = \"{name}\"\nstate_dir = \"{}\"\nworker = \"{}\"\n\n[api]\nlisten = \"127.0.0.1:0\"\n\n\
-             [attributes]\nclass = \"pump\"\nsite = \"lyon\"\n\n[report]\nwindow_secs = 1\nhealth_secs = 5\n",
+             [attributes]\nclass = \"pump\"\nsite = \"lyon\"\n\n[report]\nwindow_secs = 1\nhealth_secs = 5\n\n\
+             [link]\nspread_secs = 1\n",
             state.display(),
             self.programs.worker.display()
         )
