@@ -52,7 +52,7 @@ fn a_replayed_report_is_stored_once_and_acknowledged_again() {
     }
     assert_eq!(outcome(&fleet), 1, "the replayed report was stored again");
     // Another boot may use the same number.
-    device.boot = bellwether_protocol::BootId(2);
+    device.boot = BootId(2);
     let other = bellwether_protocol::Report {
         boot: device.boot,
         ..report
@@ -103,7 +103,7 @@ fn a_status_and_an_outcome_that_arrive_late_do_not_undo_later_ones() {
     assert_eq!(shown["serving"], new.to_string());
     assert_eq!(shown["outcome"]["release"], new.to_string());
     // After a restart the device counts from the start again.
-    device.boot = bellwether_protocol::BootId(2);
+    device.boot = BootId(2);
     let restarted = bellwether_protocol::Report {
         boot: device.boot,
         seq: 0,
