@@ -40,7 +40,7 @@ fn a_package_is_made_and_says_that_nobody_checked_its_numbers() {
 fn what_a_device_need_not_download_again_is_told() {
     let world = ready();
     world.ok("pack model.toml --out old.bwp");
-    let text = config("linear.onnx").replace("[budget]", "[card]\nowner = \"ops\"\n\n[budget]");
+    let text = config("linear.onnx").replace("\"tests\"", "\"other tests\"");
     world.write("model.toml", &text);
     world.ok("pack model.toml --out new.bwp");
     let facts: serde_json::Value =

@@ -101,15 +101,12 @@ fn spread(op: &dyn TypedOp) -> Option<Spread> {
     if let Some(op) = op.downcast_ref::<Softmax>() {
         return Some(Spread::Along(op.axes.clone()));
     }
-    if let Some(op) = op
+    if op
         .downcast_ref::<ScatterNd>()
-        .filter(|op| takes_extremes(op.reduction))
+        .is_some_and(|op| takes_extremes(op.reduction))
     {
         let reduction = ScatterReduction::Add;
-        return Some(Spread::Sum(Box::new(ScatterNd {
-            reduction,
-            ..op.clone()
-        })));
+        return Some(Spread::Sum(Box::new(ScatterNd { reduction })));
     }
     if let Some(op) = op
         .downcast_ref::<ScatterElements>()
