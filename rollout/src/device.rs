@@ -626,8 +626,4 @@ impl From<&Good> for Whose {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
-mod shadowing;
-#[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@
 //! A model may panic, abort, fault, hang or eat memory: each is a typed [`worker::Death`], and the
 //! next run starts another worker, after a capped exponential backoff. This process stays up.
 //!
+//! It knows no fleet, MQTT or rollout, and without its feature `engine` links no inference engine.
+//!
 //! # An application that embeds it
 //!
 //! Trust comes first: only a package that enough approvers signed becomes a [`Session`].
@@ -63,14 +65,13 @@
 //!
 //! With the feature `engine`, `Options::in_process()` runs the same session without a worker: no
 //! second process, some microseconds less, and no shield against the model. Nothing else changes.
-//!
-//! It knows no fleet, MQTT or rollout, and without that feature links no inference engine.
 
 pub mod backoff;
 pub mod blob;
 pub mod error;
 mod host;
 pub mod latency;
+mod memory;
 mod options;
 mod ports;
 pub mod prove;

@@ -27,6 +27,7 @@ pub use death::{Death, StartError};
 use crate::{
     blob::SealedBlob,
     limits::Limits,
+    memory,
     wire::{self, Arena, FrameDecoder, FrameError},
 };
 use death::LastWords;
@@ -119,10 +120,7 @@ impl Worker {
     /// The most memory the process has held at once, in bytes, as the kernel counts it; `None`
     /// once it is gone.
     pub fn memory_bytes_peak(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1024)
+        memory::bytes(self.id(), "VmHWM")
     }
 
     /// The process id.

@@ -2,6 +2,9 @@
 
 extern crate std;
 
+mod properties;
+mod shadowing;
+
 use std::vec;
 use std::vec::Vec;
 

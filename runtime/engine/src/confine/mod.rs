@@ -143,7 +143,8 @@ pub fn lock_files() -> Result<Lock, ConfineError> {
     })
 }
 
-/// Locks away, from all threads, all system calls but those that computing needs; `false` if the kernel cannot.
+/// Locks away, from all threads, all system calls but those that computing needs; `false` if the
+/// kernel cannot.
 pub fn lock_calls() -> Result<bool, ConfineError> {
     calls::lock()
 }

@@ -7,7 +7,6 @@ use std::vec::Vec;
 use bellwether_drift::Counts;
 use bellwether_protocol::{Desired, DriftLimits, ShadowLimits, TrialFailure};
 
-use super::tests::{Bench, LIMITS, assigned, disable, release, sequence};
 use super::*;
 
 const SHADOW: ShadowLimits = ShadowLimits {

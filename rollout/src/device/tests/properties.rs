@@ -10,8 +10,9 @@ use bellwether_protocol::{ProofFailure, Refusal, WorkerDeath};
 use proptest::prelude::*;
 
 use super::shadowing::shadowed_order;
-use super::tests::{Bench, assigned, disable, release, slot};
-use super::{Action, Event, State, Traffic, Trial, Work, step};
+use super::{
+    Action, Bench, Event, State, Traffic, Trial, Work, assigned, disable, release, slot, step,
+};
 
 /// What a machine with power failures may see. Release 0 is never lost.
 fn any_event() -> impl Strategy<Value = Event> {
