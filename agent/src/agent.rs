@@ -14,10 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bellwether_package::SlotName;
+use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::assignment::{Addressee, SLOTS_MAX};
 use bellwether_protocol::{
-    Ack, AssignmentError, BootId, ClockState, Window, decode, open_assignment,
+    Ack, AssignmentError, BootId, ClockState, Health, Window, decode, open_assignment,
 };
 use bellwether_rollout::device::{Action, Event, State, step};
 use tokio::sync::{Notify, mpsc, watch};
@@ -26,10 +26,13 @@ use crate::api::{self, ApiError};
 use crate::causes::with_causes;
 use crate::clock;
 use crate::config::Config;
+use crate::events::Events;
 use crate::health::Sensors;
 use crate::identity::{Identity, IdentityError};
+use crate::labels::Labels;
 use crate::link::{self, LinkError, LinkEvent, LinkOptions, Sending};
 use crate::outbox::Outbox;
+use crate::page;
 use crate::remote::Remote;
 use crate::renewal::Renewal;
 use crate::serving::Slots;
@@ -98,6 +101,7 @@ struct Agent {
     trust: Arc<Trust>,
     outbox: Outbox,
     answering: Arc<Slots>,
+    labels: Arc<Labels>,
     slots: BTreeMap<SlotName, Slot>,
     jobs: Jobs,
     sensors: Sensors,
@@ -108,6 +112,8 @@ struct Agent {
     connected: bool,
     last_contact: Option<u64>,
     trouble: Option<String>,
+    events: Events,
+    health: Option<(Health, UnixSecs)>,
     /// An assignment that waits for a newer trust root.
     unopened: Option<Vec<u8>>,
     /// An assignment that has expired by a clock that may be wrong.
@@ -131,7 +137,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
     let trust = Arc::new(Trust::load(&store)?);
     let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
     let outbox = Outbox::open(&store.path("outbox"), boot)?;
-    let listeners = api::bind(&config.api, &store).await?;
+    let listeners = api::bind(&config, &store).await?;
     let remote = Remote::new(&identity.server.https, identity.tls()?);
     let (identity, identity_now) = watch::channel(identity);
     let link = LinkOptions {
@@ -163,6 +169,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         trust,
         outbox,
         answering: Arc::new(Slots::default()),
+        labels: Arc::new(Labels::new(boot.0)),
         slots: BTreeMap::new(),
         jobs: Jobs::default(),
         sensors: Sensors::open(),
@@ -173,13 +180,20 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         connected: false,
         last_contact: None,
         trouble: None,
+        events: Events::default(),
+        health: None,
         unopened: None,
         expired: None,
         outbox_full: false,
     };
     agent.boot()?;
-    let router = api::router(&agent.config.api, agent.answering.clone(), seen);
-    let api = tokio::spawn(api::serve(listeners, router));
+    let router = api::router(
+        &agent.config.api,
+        agent.answering.clone(),
+        agent.labels.clone(),
+        seen.clone(),
+    );
+    let api = tokio::spawn(api::serve(listeners, router, page::router(seen)));
     let link = tokio::spawn(link::run(link, link_events, to_link));
     tokio::spawn(renewal.run());
     let poke = agent.poke.clone();
@@ -222,6 +236,7 @@ impl Agent {
         let mut standing = BTreeMap::new();
         if let Some(before) = before {
             self.last_contact = before.last_contact;
+            self.events = Events::of(before.events);
             for view in before.slots {
                 let Ok(name) = SlotName::new(&view.slot) else {
                     continue;
@@ -412,6 +427,8 @@ impl Agent {
             for (release, traffic, deaths) in watched.into_iter().flatten() {
                 for how in deaths {
                     tracing::warn!(slot = %name, release = %release.short(), %how, "worker died");
+                    let text = format!("its worker {how}");
+                    self.events.note(clock::now().0, Some(name.as_str()), text);
                     self.drive(&name, Event::WorkerDied { release, how });
                 }
                 if traffic.rows > 0 || traffic.rows_compared > 0 {
@@ -430,6 +447,8 @@ impl Agent {
 
     fn tick(&mut self) {
         let now = clock::now();
+        let clock = clock::state(self.trust.expires());
+        self.answering.clock_is_wrong(clock == ClockState::Behind);
         self.watch();
         let names: Vec<SlotName> = self.slots.keys().cloned().collect();
         for name in &names {

@@ -1,4 +1,4 @@
-//! The local API: the Open Inference Protocol v2, and the device's status.
+//! The local API: the Open Inference Protocol v2, and the device's status as JSON and as a page.
 //!
 //! It listens where the configuration says, on loopback by default, and on a Unix socket if one is
 //! named. The application asks a slot and never a release; when nothing serves it is told why and
@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod elements;
 mod infer;
+mod labels;
 mod listen;
 pub mod request;
 
@@ -25,6 +26,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
 use crate::config;
+use crate::labels::Labels;
+use crate::page;
 use crate::serving::{Answering, Serving, Silence, Slots};
 use crate::view::DeviceView;
 
@@ -38,12 +41,14 @@ struct Api {
     slots: Arc<Slots>,
     view: watch::Receiver<DeviceView>,
     busy: Arc<Semaphore>,
+    labels: Arc<Labels>,
 }
 
 /// What answers, and how.
 pub fn router(
     config: &config::Api,
     slots: Arc<Slots>,
+    labels: Arc<Labels>,
     view: watch::Receiver<DeviceView>,
 ) -> Router {
     let busy = Arc::new(Semaphore::new(config.requests_max));
@@ -56,6 +61,7 @@ pub fn router(
         .route("/v2/models/{slot}", get(model))
         .route("/v2/models/{slot}/ready", get(model_ready))
         .route("/v2/models/{slot}/infer", post(infer::infer))
+        .route("/v2/models/{slot}/labels", post(labels::labels))
         .route("/v2/models/{slot}/versions/{version}", get(version))
         .route(
             "/v2/models/{slot}/versions/{version}/ready",
@@ -66,10 +72,16 @@ pub fn router(
             post(infer::infer_version),
         )
         .route("/status", get(status))
+        .with_state(Api {
+            slots,
+            view: view.clone(),
+            busy,
+            labels,
+        })
+        .merge(page::router(view))
         .fallback(unknown)
         .method_not_allowed_fallback(not_so)
         .layer(DefaultBodyLimit::max(config.body_bytes_max))
-        .with_state(Api { slots, view, busy })
 }
 
 /// An answer that is not a success, in the protocol's form.
@@ -141,7 +153,7 @@ async fn not_so(method: Method, uri: Uri) -> Refused {
 
 async fn server() -> Json<Value> {
     let version = env!("CARGO_PKG_VERSION");
-    let extensions = ["binary_tensor_data"];
+    let extensions = ["binary_tensor_data", "bellwether_labels"];
     Json(json!({ "name": "bellwether-agent", "version": version, "extensions": extensions }))
 }
 
@@ -226,11 +238,14 @@ fn shape(port: &Port) -> Vec<i64> {
     port.shape.iter().map(dimension).collect()
 }
 
+fn unknown_slot() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "this device has no such slot")
+}
+
 /// What answers in `slot`, if it is of the version that was asked for.
 fn find(api: &Api, slot: &str, version: Option<&str>) -> Result<(SlotName, Arc<Serving>), Refused> {
-    let unknown = || Refused::new(StatusCode::NOT_FOUND, "this device has no such slot");
-    let slot = SlotName::new(slot).map_err(|_| unknown())?;
-    match api.slots.answering(&slot).ok_or_else(unknown)? {
+    let slot = SlotName::new(slot).map_err(|_| unknown_slot())?;
+    match api.slots.answering(&slot).ok_or_else(unknown_slot)? {
         Answering::With(serving) => {
             let serves = serving.version();
             if version.is_some_and(|version| version != serves) {

@@ -25,6 +25,8 @@ pub struct Config {
     /// The local API.
     #[serde(default)]
     pub api: Api,
+    /// The page for people beside the device, if it has an address of its own.
+    pub page: Option<Page>,
     /// What is known about the device: cohorts and approvals select by it.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -51,6 +53,14 @@ pub struct Api {
     pub requests_max: usize,
     /// Longest request body in bytes; `requests_max` of them may be in memory at once.
     pub body_bytes_max: usize,
+}
+
+/// An address for the page alone. The local API has the page too.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Where it listens. Whoever reaches this address can read the page, and do nothing else.
+    pub listen: SocketAddr,
 }
 
 impl Default for Api {

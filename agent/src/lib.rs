@@ -14,12 +14,13 @@
 //! | [`serving`] | which session answers in which slot, and which runs beside it |
 //! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
 //! | [`api`] | the Open Inference Protocol for applications |
-//! | [`view`], [`status`] | what people are told |
+//! | [`labels`] | predictions that wait for their labels |
+//! | [`view`], [`events`], [`page`], [`status`] | what people are told |
 //! | [`health`], [`clock`] | the device itself |
 //!
 //! It decides nothing about releases: `rollout::device` does, `package` verifies, `runtime`
 //! runs. It links no inference engine; models run in the worker process. Nothing here opens a
-//! port but the local API.
+//! port but the local API, and the page if the configuration gives it one.
 
 pub mod agent;
 pub mod api;
@@ -27,11 +28,14 @@ mod causes;
 pub mod clock;
 pub mod config;
 pub mod enrol;
+pub mod events;
 pub mod fetch;
 pub mod health;
 pub mod identity;
+pub mod labels;
 pub mod link;
 pub mod outbox;
+pub mod page;
 mod proving;
 pub mod remote;
 pub mod renewal;

@@ -56,7 +56,7 @@ impl Kind {
         match record {
             Record::Health(_) => Self::Health,
             Record::Status(_) => Self::Status,
-            Record::Window(_) => Self::Window,
+            Record::Window(_) | Record::Labels(_) => Self::Window,
             Record::Outcome(_) => Self::Outcome,
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_drift::{Counts, FieldBaseline};
-use bellwether_package::sections::{Activation, Baseline, Contract, Port};
+use bellwether_package::sections::{Activation, Baseline, Contract, Inactive, Port};
 use bellwether_package::{Attribute, PackageId, SlotName, UnixSecs};
 use bellwether_protocol::{
     DriftLimits, ErrorCounts, Fields, Latency, Refusal, Window, WorkerDeath,
@@ -186,18 +186,19 @@ impl Serving {
         &self.contract
     }
 
+    /// Why its activation policy does not let it run here and now; without a clock that can be
+    /// trusted, `now` is `None`.
+    pub fn inactive(&self, now: Option<UnixSecs>) -> Option<Inactive> {
+        let policy = self.activation.as_ref()?;
+        policy.allows(&self.attributes, now).err()
+    }
+
     /// Runs once. Blocking; one request at a time.
     ///
     /// # Errors
     ///
     /// [`AskError`], with a sentence for the application.
     pub fn ask(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, AskError> {
-        let allowed =
-            |activation: &Activation| activation.allows(&self.attributes, Some(clock::now()));
-        if !self.activation.as_ref().is_none_or(allowed) {
-            let why = "the release's activation policy does not allow it here and now";
-            return Err(AskError::Unavailable(why.into()));
-        }
         let rows = inputs
             .first()
             .and_then(|input| input.shape.first().copied())

@@ -6,7 +6,7 @@ use crate::api::ask_status;
 use crate::clock;
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use crate::view::DeviceView;
+use crate::view::{DeviceView, Summary};
 
 /// The file in the state folder that the agent keeps its view in.
 pub const STATUS: &str = "status.json";
@@ -30,19 +30,30 @@ pub enum StatusError {
 pub struct Seen {
     /// Whether the agent answered; if not, the rest is what it last wrote.
     pub running: bool,
+    /// The one sentence, and how bad it is.
+    pub summary: Summary,
     /// The device.
     #[serde(flatten)]
     pub device: DeviceView,
 }
 
 impl Seen {
+    fn of(running: bool, device: DeviceView) -> Self {
+        let summary = device.summary(clock::now().0);
+        Self {
+            running,
+            summary,
+            device,
+        }
+    }
+
     /// For people, as lines.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = self.device.lines(clock::now().0);
         if !self.running {
             lines.insert(
                 0,
-                "the agent does not answer; this is what it last wrote".to_owned(),
+                "The agent does not answer; this is what it last wrote.".to_owned(),
             );
         }
         lines
@@ -58,17 +69,11 @@ pub fn look(config: &Config) -> Result<Seen, StatusError> {
     if let Some(device) = ask_status(&config.state_dir)
         && device.device == config.device.as_str()
     {
-        return Ok(Seen {
-            running: true,
-            device,
-        });
+        return Ok(Seen::of(true, device));
     }
     let text = Store::reader(&config.state_dir)
         .read_file(STATUS)?
         .ok_or(StatusError::NeverRan)?;
     let device = serde_json::from_slice(&text).map_err(StatusError::Damaged)?;
-    Ok(Seen {
-        running: false,
-        device,
-    })
+    Ok(Seen::of(false, device))
 }

@@ -1,12 +1,18 @@
-//! What the agent shows of itself: `GET /status`, `STATE/status.json`, and `bellwether-agent
-//! status`.
+//! What the agent shows of itself: `GET /status`, `STATE/status.json`, `bellwether-agent status`
+//! and the page for people beside the device.
+
+mod lines;
+mod summary;
+pub(crate) mod words;
 
 use bellwether_package::UnixSecs;
-use bellwether_protocol::Outcome;
+use bellwether_protocol::{Health, Outcome, OutcomeKind};
 use serde::{Deserialize, Serialize};
 
+pub use summary::{Mood, Summary};
+
 /// The device, at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     /// Its id.
     pub device: String,
@@ -28,6 +34,28 @@ pub struct DeviceView {
     pub trouble: Option<String>,
     /// Its slots.
     pub slots: Vec<SlotView>,
+    /// How the device itself was when that was last measured.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// When that was.
+    #[serde(default)]
+    pub health_at: Option<u64>,
+    /// What happened of late, newest first.
+    #[serde(default)]
+    pub events: Vec<EventView>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// When, in seconds since 1970 UTC; of the last time if it happened repeatedly.
+    pub at: u64,
+    /// The slot, if it concerns one.
+    pub slot: Option<String>,
+    /// What happened.
+    pub text: String,
+    /// How many times in a row.
+    pub times: u32,
 }
 
 /// One slot.
@@ -58,142 +86,67 @@ pub struct SlotView {
 
 /// What became of an order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OutcomeView {
     /// When, in seconds since 1970 UTC.
     pub at: u64,
     /// The release ordered.
     pub release: Option<String>,
+    /// Its model and version, if it was ever opened here.
+    pub version: Option<String>,
     /// The order, `epoch.n`.
     pub sequence: String,
     /// What happened and why, as a sentence.
     pub text: String,
+    /// What happened alone: `was rolled back`.
+    pub what: String,
+    /// Why, if there is more to say.
+    pub why: Option<String>,
+    /// Whether the release ordered does not serve, though it should.
+    pub failed: bool,
+    /// Whether nothing serves because of it.
+    pub silenced: bool,
 }
 
 impl OutcomeView {
-    /// How `outcome` is shown.
-    pub fn of(outcome: &Outcome, at: u64) -> Self {
+    /// How `outcome` is shown; `version` is the release's model and version.
+    pub fn of(outcome: &Outcome, version: Option<String>, at: u64) -> Self {
+        use OutcomeKind as Kind;
+        let (what, why) = match &outcome.kind {
+            Kind::Refused(why) => ("was refused", Some(why.to_string())),
+            Kind::FailedBeforeServing(why) => ("failed its proof", Some(why.to_string())),
+            Kind::Committed => ("passed its trial", None),
+            Kind::RolledBackItself(why) => ("was rolled back", Some(why.to_string())),
+            Kind::RolledBackByOrder => ("was rolled back by order", None),
+            Kind::Disabled(note) => ("was disabled by order", Some(note.to_string())),
+            Kind::UnableToRollBack(why) => (
+                "should be rolled back and there is nothing to go back to",
+                Some(why.to_string()),
+            ),
+            Kind::Lost(why) => ("was taken off", Some(why.to_string())),
+        };
+        let fine = matches!(
+            outcome.kind,
+            Kind::Committed | Kind::RolledBackByOrder | Kind::Disabled(_)
+        );
         Self {
             at,
             release: outcome.release.map(|release| release.to_string()),
+            version,
             sequence: outcome.sequence.to_string(),
             text: outcome.kind.to_string(),
+            what: what.to_owned(),
+            why,
+            failed: !fine,
+            silenced: !matches!(outcome.kind, Kind::Committed | Kind::RolledBackByOrder),
         }
-    }
-}
-
-impl DeviceView {
-    /// For people, as lines.
-    pub fn lines(&self, now: u64) -> Vec<String> {
-        let link = match (self.connected, self.last_contact) {
-            (true, _) => "connected".to_owned(),
-            (false, Some(at)) => format!("not connected; last heard {}", ago(now, at)),
-            (false, None) => "never connected".to_owned(),
-        };
-        let mut lines = vec![
-            format!(
-                "{}: {link}; {} reports wait",
-                self.device, self.reports_waiting
-            ),
-            format!(
-                "trust root version {}, revocation list {}",
-                self.root_version,
-                self.revocations_version
-                    .map_or("missing".to_owned(), |version| format!("version {version}")),
-            ),
-        ];
-        lines.extend(
-            self.trouble
-                .iter()
-                .map(|trouble| format!("trouble: {trouble}")),
-        );
-        if self.slots.is_empty() {
-            lines.push("no slot was ever assigned a release".to_owned());
-        }
-        self.slots
-            .iter()
-            .for_each(|slot| slot.push_lines(now, &mut lines));
-        lines
     }
 }
 
 impl SlotView {
-    /// What is there, a reason or a release, and since when.
+    /// What is there, a release or else a reason, and since when.
     pub fn standing(&self) -> Option<(String, UnixSecs)> {
-        let what = self.reason.as_ref().or(self.serving.as_ref())?;
+        let what = self.serving.as_ref().or(self.reason.as_ref())?;
         Some((what.clone(), UnixSecs(self.since?)))
-    }
-
-    fn push_lines(&self, now: u64, lines: &mut Vec<String>) {
-        let short = |id: &String| id.chars().take(12).collect::<String>();
-        let serving = match (&self.serving, &self.model) {
-            (Some(release), Some(model)) => format!("serves {model} ({})", short(release)),
-            (Some(release), None) => format!("is opening {}", short(release)),
-            (None, _) => "serves nothing".to_owned(),
-        };
-        lines.push(format!("slot {}: {}, {serving}", self.slot, self.phase));
-        if let Some(reason) = &self.reason {
-            lines.push(format!("  because {reason}"));
-        }
-        if let Some(candidate) = &self.candidate {
-            lines.push(format!("  candidate {}", short(candidate)));
-        }
-        if let Some(previous) = &self.previous {
-            lines.push(format!("  can go back to {}", short(previous)));
-        }
-        match &self.outcome {
-            Some(outcome) => lines.push(format!(
-                "  last order {} {}: {}",
-                outcome.sequence,
-                ago(now, outcome.at),
-                outcome.text
-            )),
-            None => lines.push("  no order has ended yet".to_owned()),
-        }
-    }
-}
-
-fn ago(now: u64, at: u64) -> String {
-    match now.saturating_sub(at) {
-        secs @ 0..120 => format!("{secs} s ago"),
-        secs @ 120..7200 => format!("{} min ago", secs / 60),
-        secs @ 7200..172_800 => format!("{} h ago", secs / 3600),
-        secs => format!("{} days ago", secs / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_reads_what_serves_and_why() {
-        let view = DeviceView {
-            device: "pump-1".into(),
-            last_contact: Some(100),
-            slots: vec![SlotView {
-                slot: "anomaly".into(),
-                phase: "serving".into(),
-                serving: Some("ab".repeat(32)),
-                model: Some("shuttle 1.0.0".into()),
-                outcome: Some(OutcomeView {
-                    at: 400,
-                    sequence: "1.7".into(),
-                    text: "refused, because it is revoked".into(),
-                    release: None,
-                }),
-                ..SlotView::default()
-            }],
-            ..DeviceView::default()
-        };
-        let text = view.lines(460).join("\n");
-        assert!(text.contains("last heard 6 min ago"), "{text}");
-        assert!(
-            text.contains("serves shuttle 1.0.0 (abababababab)"),
-            "{text}"
-        );
-        assert!(
-            text.contains("last order 1.7 60 s ago: refused, because it is revoked"),
-            "{text}"
-        );
     }
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_package::{PackageId, UnixSecs};
+use bellwether_package::sections::FieldKind;
+use bellwether_package::{PackageId, SlotName, UnixSecs};
 use bellwether_protocol::assignment::SLOTS_MAX;
 use bellwether_protocol::{
-    Ack, BootId, DeviceId, Expected, Outcome, Record, Report, Window, decode, to_vec,
+    Ack, BootId, DeviceId, Expected, Labels, Outcome, Record, Report, Window, decode, to_vec,
 };
 use tokio::sync::mpsc;
 
@@ -96,8 +97,10 @@ async fn store(
 ) -> Result<Vec<(DeviceId, BootId, u64)>, StoreError> {
     let now = clock::now();
     for (_, report) in batch {
-        if let Record::Window(window) = &report.record {
-            learn(app, known, &window.baseline).await?;
+        match &report.record {
+            Record::Window(window) => learn(app, known, &window.baseline).await?,
+            Record::Labels(labels) => learn(app, known, &labels.release).await?,
+            _ => {}
         }
     }
     let mut taken = Vec::with_capacity(batch.len());
@@ -155,10 +158,20 @@ async fn put(
             if let Some(why) = &invalid {
                 tracing::warn!(%device, "a window cannot be true: {why}");
                 let text = format!("{device} sent a window that cannot be true: {why}");
-                flag(tx, device, Some(window), "window", &text, now).await?;
+                flag(tx, device, Some(&window.slot), "window", &text, now).await?;
             }
             let kept = app.config.windows_kept;
             reports::put_window(tx, device, window, invalid.as_deref(), now, kept).await
+        }
+        Record::Labels(labels) => {
+            let invalid = impossible_labels(labels, known);
+            if let Some(why) = &invalid {
+                tracing::warn!(%device, "labels cannot be true: {why}");
+                let text = format!("{device} sent labels that cannot be true: {why}");
+                flag(tx, device, Some(&labels.slot), "labels", &text, now).await?;
+            }
+            let kept = app.config.windows_kept;
+            reports::put_labels(tx, device, labels, invalid.as_deref(), now, kept).await
         }
     }
 }
@@ -182,7 +195,7 @@ async fn note_outcome(
 async fn flag(
     tx: &mut Write,
     device: &DeviceId,
-    window: Option<&Window>,
+    slot: Option<&SlotName>,
     what: &str,
     text: &str,
     now: UnixSecs,
@@ -194,7 +207,7 @@ async fn flag(
         kind: "invalid".to_owned(),
         device: Some(device.clone()),
         rollout: None,
-        slot: window.map(|window| window.slot.clone()),
+        slot: slot.cloned(),
         fields: Vec::new(),
         text: text.to_owned(),
     };
@@ -215,6 +228,22 @@ fn impossible(app: &App, window: &Window, known: &Known) -> Option<String> {
     let cause = window.check(&expected).err()?;
     let why = std::error::Error::source(&cause).map(|why| format!(": {why}"));
     Some(format!("{cause}{}", why.unwrap_or_default()))
+}
+
+/// Why labels cannot be true, if so.
+fn impossible_labels(labels: &Labels, known: &Known) -> Option<String> {
+    let Some(Some(expect)) = known.get(&labels.release) else {
+        return Some("their release's package is unknown here".to_owned());
+    };
+    let mut fields = expect.contract.output_fields();
+    let Some(field) = fields.nth(labels.field.into()).filter(|field| field.export) else {
+        return Some("the release has no such output field, or it is not exported".to_owned());
+    };
+    let classes = match &field.kind {
+        FieldKind::Numeric => None,
+        FieldKind::Categorical { domain } => Some(domain.len()),
+    };
+    labels.check(classes).err().map(|why| why.to_string())
 }
 
 /// Values of one field that one row can hold: the product of a port's fixed axes, its last one,

@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded;
 use crate::document::{self, DocumentError};
-use crate::ids::{Attribute, Digest, PackageId, Selector, UnixSecs};
+use crate::ids::{Digest, PackageId};
 use crate::manifest::SectionKind;
 
+mod activation;
 mod fit;
 
+pub use activation::{Activation, Hours, Inactive};
 pub use fit::FitError;
 
 /// Format version of every section.
@@ -363,53 +365,6 @@ pub struct Provenance {
     /// Releases that it was made from.
     #[serde(deserialize_with = "bounded::list::<_, _, ENTRIES_MAX>")]
     pub parents: Vec<PackageId>,
-}
-
-/// Days and minutes, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hours {
-    /// Bit 0 is Monday, bit 6 Sunday.
-    pub days: u8,
-    /// First minute of the day, 0 to 1439.
-    pub from_minute: u16,
-    /// First minute that is no longer meant, 1 to 1440, greater than `from_minute`.
-    pub until_minute: u16,
-}
-
-impl Hours {
-    /// Whether `now` is one of these minutes.
-    pub fn contain(&self, now: UnixSecs) -> bool {
-        // 1970-01-01 was a Thursday, day 3 when Monday is day 0.
-        let day = (now.0 / 86_400 + 3) % 7;
-        let minute = (now.0 % 86_400 / 60) as u16;
-        self.days >> day & 1 == 1 && self.from_minute <= minute && minute < self.until_minute
-    }
-}
-
-/// Where and when the model may run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activation {
-    /// Devices on which it may run; empty: all.
-    #[serde(deserialize_with = "bounded::list::<_, _, ACTIVATION_RULES_MAX>")]
-    pub regions: Vec<Selector>,
-    /// Devices on which it must not run, whatever `regions` says.
-    #[serde(deserialize_with = "bounded::list::<_, _, ACTIVATION_RULES_MAX>")]
-    pub excluded: Vec<Selector>,
-    /// When it may run; empty: always.
-    #[serde(deserialize_with = "bounded::list::<_, _, ACTIVATION_RULES_MAX>")]
-    pub hours: Vec<Hours>,
-}
-
-impl Activation {
-    /// Whether the model may run on a device with these attributes at this time. Without a clock a
-    /// policy with hours says no.
-    pub fn allows(&self, attributes: &[Attribute], now: Option<UnixSecs>) -> bool {
-        let selected = |selectors: &[Selector]| selectors.iter().any(|one| one.matches(attributes));
-        let in_time = || now.is_some_and(|now| self.hours.iter().any(|hours| hours.contain(now)));
-        (self.regions.is_empty() || selected(&self.regions))
-            && !selected(&self.excluded)
-            && (self.hours.is_empty() || in_time())
-    }
 }
 
 /// Description of the ONNX variant.

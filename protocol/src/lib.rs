@@ -8,6 +8,7 @@
 //! | [`assignment`] | down: the signed desired state of one device |
 //! | [`report`] | up: windows of counts, health, outcomes, status |
 //! | [`window`] | one window of counts, and whether it can be true |
+//! | [`labels`] | up: what late labels say of predictions, in counts |
 //! | [`outcome`] | what became of an assignment, with the figures |
 //! | [`ack`] | down: which reports the server has stored |
 //!
@@ -21,6 +22,7 @@ extern crate alloc;
 pub mod ack;
 pub mod assignment;
 pub mod ids;
+pub mod labels;
 pub mod message;
 pub mod note;
 pub mod outcome;
@@ -34,6 +36,7 @@ pub use assignment::{
     open_assignment,
 };
 pub use ids::{BootId, DeviceId, RolloutId, Sequence};
+pub use labels::{Confusion, Errors, ImpossibleLabels, Labels, Tally};
 pub use message::{Message, MessageError, decode, encode};
 pub use note::Note;
 pub use outcome::{Outcome, OutcomeKind, ProofFailure, Refusal, TrialFailure, WorkerDeath};

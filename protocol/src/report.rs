@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
 
 use crate::ids::{BootId, RolloutId, Sequence};
+use crate::labels::Labels;
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::window::Window;
@@ -38,6 +39,8 @@ pub enum Record {
     Outcome(Outcome),
     /// What a slot does now.
     Status(Status),
+    /// What late labels said of a slot's predictions.
+    Labels(Labels),
 }
 
 impl Message for Report {

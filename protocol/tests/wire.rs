@@ -159,6 +159,25 @@ fn health() -> Health {
     }
 }
 
+fn labels(tally: Tally) -> Report {
+    report(Record::Labels(Labels {
+        slot: slot("pump"),
+        release: package(2),
+        field: 3,
+        started_at: UnixSecs(1_764_000_000),
+        secs: 300,
+        tally,
+    }))
+}
+
+fn confusion() -> Confusion {
+    let mut confusion = Confusion::new(2);
+    confusion.count(0, Some(0));
+    confusion.count(1, Some(0));
+    confusion.count(1, None);
+    confusion
+}
+
 fn status() -> Status {
     Status {
         slot: slot("pump"),
@@ -207,6 +226,13 @@ fn committed_bytes_are_what_is_sent() {
     holds("report-window", &report(Record::Window(window())));
     holds("report-health", &report(Record::Health(health())));
     holds("report-status", &report(Record::Status(status())));
+    holds(
+        "report-labels-classes",
+        &labels(Tally::Classes(confusion())),
+    );
+    let mut errors = Errors::NONE;
+    errors.count(1.5, 1.0);
+    holds("report-labels-numbers", &labels(Tally::Numbers(errors)));
     holds(
         "outcome-refused",
         &outcome(OutcomeKind::Refused(Refusal::NotApproved {

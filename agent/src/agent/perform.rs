@@ -82,7 +82,10 @@ impl Agent {
     fn report_outcome(&mut self, name: &SlotName, outcome: Outcome, now: UnixSecs) {
         tracing::info!(slot = %name, sequence = %outcome.sequence, outcome = %outcome.kind);
         if let Some(slot) = self.slots.get_mut(name) {
-            slot.outcome = Some(OutcomeView::of(&outcome, now.0));
+            let version = outcome.release.and_then(|release| slot.version(release));
+            let shown = OutcomeView::of(&outcome, version, now.0);
+            self.events.outcome(now.0, name.as_str(), &shown);
+            slot.outcome = Some(shown);
         }
         match self.outbox.push(Record::Outcome(outcome), now) {
             Ok(()) => self.drive(name, Event::Told),

@@ -41,6 +41,7 @@ impl Agent {
     /// makes whoever takes its window wait.
     pub(super) fn take_windows(&mut self, now: UnixSecs) {
         self.take_windows_of(self.sessions(), now);
+        self.take_labels(now);
     }
 
     /// Takes the last windows of sessions that no request uses any more, and lets their workers
@@ -57,6 +58,13 @@ impl Agent {
         }
         if !done.is_empty() {
             self.take_windows_of(done, now);
+        }
+    }
+
+    /// What late labels have said since the last window.
+    fn take_labels(&mut self, now: UnixSecs) {
+        for labels in self.labels.tallies(now) {
+            self.keep(Record::Labels(labels), now);
         }
     }
 
@@ -80,6 +88,7 @@ impl Agent {
     pub(super) fn close_windows(&mut self) {
         let windows = windows_of(&self.sessions(), clock::now());
         self.keep_windows(windows);
+        self.take_labels(clock::now());
     }
 
     fn sessions(&self) -> Vec<(SlotName, Arc<Serving>)> {
@@ -94,6 +103,7 @@ impl Agent {
     pub(super) fn take_health(&mut self, now: UnixSecs) {
         let clock = clock::state(self.trust.expires());
         let health = self.sensors.read(&self.config.state_dir, clock);
+        self.health = Some((health.clone(), now));
         self.keep(Record::Health(health), now);
     }
 
@@ -142,6 +152,9 @@ impl Agent {
                 at: before.at,
                 last_contact: before.last_contact,
                 reports_waiting: before.reports_waiting,
+                // A figure that changes all the time must not wear out the disk.
+                health: before.health.clone(),
+                health_at: before.health_at,
                 ..view.clone()
             };
             same_but_times != *before
@@ -166,6 +179,9 @@ impl Agent {
             revocations_version: self.trust.revocations_version(),
             reports_waiting: self.outbox.len(),
             trouble: self.trouble.clone(),
+            health: self.health.as_ref().map(|(health, _)| health.clone()),
+            health_at: self.health.as_ref().map(|(_, at)| at.0),
+            events: self.events.view(),
             slots: self
                 .slots
                 .keys()

@@ -9,6 +9,7 @@ use bellwether_rollout::device::Event;
 
 use super::slot::{Opened, Slot, Wanted, Wants};
 use super::{Agent, Message};
+use crate::clock;
 use crate::fetch;
 use crate::serving::{Candidate, OpenError, Serving};
 
@@ -78,6 +79,9 @@ impl Agent {
         next.run_alone();
         self.answering.serve(name, next.clone());
         tracing::info!(slot = %name, release = %next.release().short(), trial, "serves");
+        let text = format!("serves {} {}", next.model(), next.version());
+        let text = text + if trial { ", on trial" } else { "" };
+        self.events.note(clock::now().0, Some(name.as_str()), text);
         if let Some(before) = slot.current.replace(next) {
             before.run_alone();
             // During a trial it stays ready; `arrange` decides whether it is wanted.

@@ -136,6 +136,13 @@ impl Slot {
         Some((current.release(), look))
     }
 
+    /// Model and version of a release, if a session of it is open.
+    pub(super) fn version(&self, release: PackageId) -> Option<String> {
+        let mut sessions = self.sessions();
+        let serving = sessions.find(|serving| serving.release() == release)?;
+        Some(format!("{} {}", serving.model(), serving.version()))
+    }
+
     /// Every session of the slot that may hold counts.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &Arc<Serving>> {
         self.retiring

@@ -11,7 +11,7 @@ use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use super::elements::datatype;
-use super::request::{HEADER_LENGTH, Request};
+use super::request::{HEADER_LENGTH, Request, shortened};
 
 /// What goes into an answer beside its tensors.
 #[derive(Debug, Serialize)]
@@ -32,6 +32,9 @@ pub struct Head {
 pub struct Parameters {
     /// The release that answered.
     pub release: String,
+    /// Names the answer, for labels that come later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<String>,
 }
 
 /// A request asks for an output that the model does not have.
@@ -99,13 +102,6 @@ pub fn chosen<'a>(
     outputs.iter().map(find).collect()
 }
 
-/// An answer quotes no more of a request than a port's name can have.
-fn shortened(name: &str) -> String {
-    name.chars()
-        .take(bellwether_package::sections::PORT_NAME_BYTES_MAX)
-        .collect()
-}
-
 /// Writes an answer. `chosen` are places in `tensors`, with whether each is wanted as binary data.
 pub fn write(head: &Head, tensors: &[Tensor], chosen: &[(usize, bool)]) -> Response {
     let chosen = || {
@@ -171,6 +167,7 @@ mod tests {
             id: None,
             parameters: Parameters {
                 release: "ab".into(),
+                prediction: None,
             },
         }
     }

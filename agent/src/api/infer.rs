@@ -16,6 +16,7 @@ use super::answer::{self, Head, Parameters};
 use super::request::{self, HEADER_LENGTH};
 use super::{Api, Refused, find};
 use crate::causes::with_causes;
+use crate::labels::PredictionId;
 use crate::serving::{AskError, Serving};
 
 /// How long a body may take to arrive: it comes from this device, and holds a place meanwhile.
@@ -60,17 +61,24 @@ async fn answer(
     let chosen = answer::chosen(&request, names.map(|port| port.name.as_str()));
     let chosen = chosen.map_err(|error| bad(&error))?;
     let outputs = ask(serving.clone(), request.inputs, permit).await?;
-    let head = head(&slot, &serving, request.id);
+    let prediction = api.labels.remember(&slot, &serving, &outputs);
+    let head = head(&slot, &serving, request.id, prediction);
     Ok(answer::write(&head, &outputs, &chosen))
 }
 
-fn head(slot: &SlotName, serving: &Serving, id: Option<String>) -> Head {
+fn head(
+    slot: &SlotName,
+    serving: &Serving,
+    id: Option<String>,
+    prediction: Option<PredictionId>,
+) -> Head {
     Head {
         model_name: slot.as_str().to_owned(),
         model_version: serving.version(),
         id,
         parameters: Parameters {
             release: serving.release().to_string(),
+            prediction: prediction.map(|id| id.to_string()),
         },
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use crate::config;
+use crate::config::Config;
 use crate::store::{Store, StoreError, remove_file};
 
 /// The file in the state folder that tells where the API listens.
@@ -26,6 +26,10 @@ pub const ENDPOINTS: &str = "endpoints.json";
 const CONNECTIONS_MAX: usize = 128;
 /// Longest wait for the next request of a connection, after which it is closed.
 const IDLE_SECS_MAX: Duration = Duration::from_secs(300);
+/// Connections of the page's own address at once: they take none of the applications'.
+const PAGE_CONNECTIONS_MAX: usize = 16;
+/// Longest wait for the next request of such a connection.
+const PAGE_IDLE_SECS_MAX: Duration = Duration::from_secs(10);
 /// Largest head of a request in bytes, and what is read at once.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after a connection could not be accepted, such as when files have run out.
@@ -38,10 +42,12 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum ApiError {
     /// The address is taken, or not this device's.
     #[error(
-        "cannot listen on {address} for the local API: it is in use or not this device's; choose \
-         another [api] listen, or port 0"
+        "cannot listen on {address} for the local {what}: it is in use or not this device's; \
+         choose another [{}] listen, or port 0", what.to_ascii_lowercase()
     )]
     Listen {
+        /// `API` or `page`.
+        what: &'static str,
         /// The address.
         address: SocketAddr,
         /// The cause.
@@ -71,6 +77,9 @@ pub struct Endpoints {
     /// The Unix socket of the local API, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
+    /// `host:port` of the page, if it has an address of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
     /// Process id of the agent that listens.
     pub pid: u32,
 }
@@ -80,6 +89,7 @@ pub struct Endpoints {
 pub struct Listeners {
     tcp: TcpListener,
     unix: Option<Socket>,
+    page: Option<TcpListener>,
 }
 
 /// A Unix socket, removed when it is dropped.
@@ -103,17 +113,19 @@ impl Drop for Socket {
 /// # Errors
 ///
 /// [`ApiError`] when an address is occupied.
-pub async fn bind(config: &config::Api, store: &Store) -> Result<Listeners, ApiError> {
-    let failed = |source| ApiError::Listen {
-        address: config.listen,
-        source,
+pub async fn bind(config: &Config, store: &Store) -> Result<Listeners, ApiError> {
+    let (tcp, address) = bind_tcp("API", config.api.listen).await?;
+    let unix = config.api.socket.as_deref().map(bind_socket).transpose()?;
+    let (page, page_address) = match &config.page {
+        Some(page) => bind_tcp("page", page.listen)
+            .await
+            .map(|(listener, address)| (Some(listener), Some(address)))?,
+        None => (None, None),
     };
-    let tcp = TcpListener::bind(config.listen).await.map_err(failed)?;
-    let address = tcp.local_addr().map_err(failed)?;
-    let unix = config.socket.as_deref().map(bind_socket).transpose()?;
     let endpoints = Endpoints {
         api: address.to_string(),
-        socket: config.socket.clone(),
+        socket: config.api.socket.clone(),
+        page: page_address.map(|address| address.to_string()),
         pid: std::process::id(),
     };
     let text = serde_json::to_vec_pretty(&endpoints).expect("endpoints have plain fields");
@@ -125,8 +137,23 @@ pub async fn bind(config: &config::Api, store: &Store) -> Result<Listeners, ApiE
         }
         other => other?,
     }
-    tracing::info!(%address, socket = ?config.socket, "local API listens");
-    Ok(Listeners { tcp, unix })
+    let (socket, page_told) = (&endpoints.socket, &endpoints.page);
+    tracing::info!(%address, ?socket, page = ?page_told, "local API listens");
+    Ok(Listeners { tcp, unix, page })
+}
+
+async fn bind_tcp(
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ApiError> {
+    let failed = |source| ApiError::Listen {
+        what,
+        address,
+        source,
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Binds a Unix socket in place of one that nobody listens on any more.
@@ -164,45 +191,76 @@ fn remove_stale(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Answers on `listeners` until it is dropped with its task.
-pub async fn serve(listeners: Listeners, router: Router) -> Infallible {
-    let Listeners { tcp, unix } = listeners;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let over_tcp = async {
-        loop {
-            let place = places.clone().acquire_owned().await;
-            match tcp.accept().await {
-                Ok((stream, _)) => {
-                    // An answer is written whole: waiting for more to send only delays it.
-                    let _ = stream.set_nodelay(true);
-                    tokio::spawn(connection(stream, router.clone(), place));
-                }
-                Err(error) => pause(&error).await,
-            }
-        }
+/// Answers on `listeners` until it is dropped with its task: by `api` to applications, by `page` on
+/// the page's own address.
+pub async fn serve(listeners: Listeners, api: Router, page: Router) -> Infallible {
+    let Listeners {
+        tcp,
+        unix,
+        page: own,
+    } = listeners;
+    let for_api = Rules {
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        router: api,
+        idle_max: IDLE_SECS_MAX,
     };
-    let over_unix = async {
-        let Some(socket) = &unix else {
-            return std::future::pending().await;
-        };
-        loop {
-            let place = places.clone().acquire_owned().await;
-            match socket.listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(connection(stream, router.clone(), place));
-                }
-                Err(error) => pause(&error).await,
-            }
-        }
+    let for_page = Rules {
+        places: Arc::new(Semaphore::new(PAGE_CONNECTIONS_MAX)),
+        router: page,
+        idle_max: PAGE_IDLE_SECS_MAX,
     };
     tokio::select! {
-        never = over_tcp => never,
-        never = over_unix => never,
+        never = over_tcp(tcp, &for_api) => never,
+        never = over_unix(unix, &for_api) => never,
+        never = async {
+            match own {
+                Some(listener) => over_tcp(listener, &for_page).await,
+                None => std::future::pending().await,
+            }
+        } => never,
+    }
+}
+
+/// How one kind of connections is answered.
+struct Rules {
+    places: Arc<Semaphore>,
+    router: Router,
+    idle_max: Duration,
+}
+
+async fn over_tcp(listener: TcpListener, rules: &Rules) -> Infallible {
+    loop {
+        let place = rules.places.clone().acquire_owned().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // An answer is written whole: waiting for more to send only delays it.
+                let _ = stream.set_nodelay(true);
+                let router = rules.router.clone();
+                tokio::spawn(connection(stream, router, rules.idle_max, place));
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn over_unix(socket: Option<Socket>, rules: &Rules) -> Infallible {
+    let Some(socket) = &socket else {
+        return std::future::pending().await;
+    };
+    loop {
+        let place = rules.places.clone().acquire_owned().await;
+        match socket.listener.accept().await {
+            Ok((stream, _)) => {
+                let router = rules.router.clone();
+                tokio::spawn(connection(stream, router, rules.idle_max, place));
+            }
+            Err(error) => pause(&error).await,
+        }
     }
 }
 
 async fn pause(error: &std::io::Error) {
-    tracing::warn!(%error, "cannot accept a connection of the local API");
+    tracing::warn!(%error, "cannot accept a connection");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
@@ -210,16 +268,17 @@ async fn pause(error: &std::io::Error) {
 async fn connection<P>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
+    idle_max: Duration,
     place: P,
 ) {
     let ended = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_SECS_MAX)
+        .header_read_timeout(idle_max)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection of the local API ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
     drop(place);
 }

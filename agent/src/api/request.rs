@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use bellwether_package::sections::{Contract, Dim, Port};
+use bellwether_package::sections::{Contract, Dim, PORT_NAME_BYTES_MAX, Port};
 use bellwether_runtime::{BATCH_MAX, Tensor};
 use serde::Deserialize;
 use serde::de;
@@ -366,6 +366,11 @@ fn without_nan(text: &[u8]) -> Cow<'_, [u8]> {
     }
     mended.extend(&text[copied..]);
     Cow::Owned(mended)
+}
+
+/// As much of a name in a request as is quoted back.
+pub(crate) fn shortened(name: &str) -> String {
+    name.chars().take(PORT_NAME_BYTES_MAX).collect()
 }
 
 #[cfg(test)]

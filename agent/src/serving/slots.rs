@@ -1,8 +1,10 @@
 //! What answers in each slot, and since when.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use bellwether_package::sections::Inactive;
 use bellwether_package::{SlotName, UnixSecs};
 
 use super::Serving;
@@ -10,7 +12,11 @@ use crate::clock;
 
 /// What answers in each slot.
 #[derive(Debug, Default)]
-pub struct Slots(RwLock<BTreeMap<SlotName, Entry>>);
+pub struct Slots {
+    entries: RwLock<BTreeMap<SlotName, Entry>>,
+    /// Whether the device's clock is known to be wrong.
+    clock_wrong: AtomicBool,
+}
 
 /// What answers in a slot.
 #[derive(Debug, Clone)]
@@ -39,11 +45,21 @@ struct Entry {
 }
 
 impl Slots {
-    /// What answers in `slot`; `None` if the device has no such slot.
+    /// What answers in `slot`; `None` if the device has no such slot. A release that its
+    /// activation policy does not let run now is silent, and goes on by itself when it may.
     pub fn answering(&self, slot: &SlotName) -> Option<Answering> {
-        self.entries()
-            .get(slot)
-            .map(|entry| entry.answering.clone())
+        let entries = self.entries();
+        let entry = entries.get(slot)?;
+        Some(match self.held_back(entry) {
+            Some(silence) => Answering::Nothing(silence),
+            None => entry.answering.clone(),
+        })
+    }
+
+    /// Tells whether the device's clock is known to be wrong: then no release runs whose
+    /// activation policy has hours.
+    pub fn clock_is_wrong(&self, wrong: bool) {
+        self.clock_wrong.store(wrong, Ordering::Relaxed);
     }
 
     /// The device's slots.
@@ -53,7 +69,9 @@ impl Slots {
 
     /// Whether any slot has a release that answers.
     pub fn any_serves(&self) -> bool {
-        let serves = |entry: &Entry| matches!(entry.answering, Answering::With(_));
+        let serves = |entry: &Entry| {
+            matches!(entry.answering, Answering::With(_)) && self.held_back(entry).is_none()
+        };
         self.entries().values().any(serves)
     }
 
@@ -67,7 +85,8 @@ impl Slots {
 
     /// Since when what is there has been there.
     pub fn since(&self, slot: &SlotName) -> Option<UnixSecs> {
-        self.entries().get(slot).map(|entry| entry.since)
+        let silence = self.silence(slot).map(|silence| silence.since);
+        silence.or_else(|| self.entries().get(slot).map(|entry| entry.since))
     }
 
     /// `serving` answers in `slot` from now on.
@@ -89,14 +108,14 @@ impl Slots {
     /// since when. If that comes again, it has not begun anew.
     pub fn resume(&self, slot: &SlotName, before: Option<(String, UnixSecs)>) {
         self.silent(slot, "its release is being opened");
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get_mut(slot) {
             entry.before = before;
         }
     }
 
     fn set(&self, slot: &SlotName, key: &str, answering: impl FnOnce(UnixSecs) -> Answering) {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let before = entries.remove(slot);
         let since = before.as_ref().and_then(|entry| entry.known(key));
         let since = since.unwrap_or_else(clock::now);
@@ -109,7 +128,25 @@ impl Slots {
     }
 
     fn entries(&self) -> RwLockReadGuard<'_, BTreeMap<SlotName, Entry>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the activation policy of what is there does not let it run now, and since when.
+    fn held_back(&self, entry: &Entry) -> Option<Silence> {
+        let Answering::With(serving) = &entry.answering else {
+            return None;
+        };
+        let now = clock::now();
+        let known = !self.clock_wrong.load(Ordering::Relaxed);
+        let inactive = serving.inactive(known.then_some(now))?;
+        let began = match &inactive {
+            Inactive::OutOfHours { since, .. } => *since,
+            _ => None,
+        };
+        Some(Silence {
+            why: inactive.to_string(),
+            since: began.unwrap_or(UnixSecs(0)).max(entry.since),
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod beside;
 mod clock;
 mod downloads;
 mod enrolment;

@@ -2,8 +2,8 @@
 
 use bellwether_drift::FieldBaseline;
 use bellwether_package::sections::{
-    Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase, GoldenOrigin,
-    GoldenTensor, MissingRule, Port,
+    Activation, Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase,
+    GoldenOrigin, GoldenTensor, MissingRule, Port,
 };
 use bellwether_package::std_io::FromStd;
 use bellwether_package::write::{Draft, OnnxDraft, replace_approvals};
@@ -28,18 +28,41 @@ impl Package {
         onnx: &[u8],
         answer: impl Fn(f32) -> f32,
     ) -> Self {
-        let bare = Self::bare(minor, onnx, answer);
-        let mut bytes = FromStd::new(Vec::new());
-        let approvals = people.approvals(bare.id);
-        replace_approvals(bare.bytes.as_slice(), &mut bytes, approvals).unwrap();
-        Self {
-            id: bare.id,
-            bytes: bytes.into_inner(),
-        }
+        Self::bare(minor, onnx, answer).signed(people)
+    }
+
+    /// As [`Package::approved`], under an activation policy.
+    pub(crate) fn under(
+        people: &People,
+        minor: u32,
+        onnx: &[u8],
+        answer: impl Fn(f32) -> f32,
+        policy: Activation,
+    ) -> Self {
+        Self::drafted(minor, onnx, answer, Some(policy)).signed(people)
     }
 
     /// The same without approvals.
     pub(crate) fn bare(minor: u32, onnx: &[u8], answer: impl Fn(f32) -> f32) -> Self {
+        Self::drafted(minor, onnx, answer, None)
+    }
+
+    fn signed(self, people: &People) -> Self {
+        let mut bytes = FromStd::new(Vec::new());
+        let approvals = people.approvals(self.id);
+        replace_approvals(self.bytes.as_slice(), &mut bytes, approvals).unwrap();
+        Self {
+            id: self.id,
+            bytes: bytes.into_inner(),
+        }
+    }
+
+    fn drafted(
+        minor: u32,
+        onnx: &[u8],
+        answer: impl Fn(f32) -> f32,
+        activation: Option<Activation>,
+    ) -> Self {
         let readings = [1.0, 4.0, 9.0, 16.0];
         let answers = readings.map(&answer);
         let tensor = |name: &str, values: [f32; 4]| GoldenTensor {
@@ -85,7 +108,7 @@ impl Package {
             },
             card: None,
             provenance: None,
-            activation: None,
+            activation,
             onnx: Some(OnnxDraft {
                 bytes: onnx,
                 opset: 13,

@@ -2,7 +2,7 @@
 
 use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::{
-    Desired, Note, OutcomeKind, ProofFailure, Record, Refusal, Sequence, SlotAssignment,
+    Desired, Note, OutcomeKind, ProofFailure, Record, Refusal, Sequence, SlotAssignment, Tally,
     TrialFailure,
 };
 
@@ -348,4 +348,51 @@ fn an_occupied_port_is_told_at_the_start() {
     assert!(!status.success());
     let told = format!("cannot listen on {address}");
     assert!(bench.log().contains(&told), "{}", bench.log());
+}
+
+#[test]
+fn late_labels_reach_the_server_as_counts() {
+    let mut bench = Bench::new();
+    let _agent = bench.start();
+    let first = doubling(&bench);
+    bench.install(&first);
+    let (_, answer) = bench.ask([1.0, 2.0]).unwrap();
+    let prediction = answer["parameters"]["prediction"].as_str().unwrap();
+    // The model answered 2 and 4.
+    let body = serde_json::json!({
+        "labels": [{"prediction": prediction, "values": {"low": 2.5, "high": 4.0}}],
+    });
+    let path = format!("/v2/models/{SLOT}/labels");
+    let (status, counted) = bench.post(&path, body.to_string().as_bytes()).unwrap();
+    assert_eq!((status, &counted["counted"]), (200, &2.into()), "{counted}");
+    let (_, again) = bench.post(&path, body.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        (&again["counted"], &again["repeated"]),
+        (&0.into(), &2.into())
+    );
+    let nothing = bench.post("/v2/models/no-such/labels", b"{}").unwrap();
+    assert_eq!(nothing.0, 404);
+    assert_eq!(bench.post(&path, b"{}").unwrap().0, 400);
+    let labels = wait("labels of both fields", || {
+        let world = bench.server.world();
+        let labels = world
+            .reports
+            .iter()
+            .filter_map(|report| match &report.record {
+                Record::Labels(labels) => Some(labels.clone()),
+                _ => None,
+            });
+        Some(labels.collect::<Vec<_>>()).filter(|labels| labels.len() == 2)
+    });
+    let mut squares = Vec::new();
+    for told in &labels {
+        assert_eq!((told.release, told.check(None)), (first.id, Ok(())));
+        let Tally::Numbers(errors) = told.tally else {
+            panic!("{told:?}");
+        };
+        assert_eq!(errors.labels, 1);
+        squares.push((told.field, errors.sum, errors.sum_sq));
+    }
+    squares.sort_by_key(|(field, ..)| *field);
+    assert_eq!(squares, [(0, -0.5, 0.25), (1, 0.0, 0.0)]);
 }

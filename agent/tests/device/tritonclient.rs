@@ -99,7 +99,10 @@ fn check_recorded(stream: &mut (impl Read + Write), release: &str) {
         assert_eq!(recorded(name, stream).status, 200, "{name}");
     }
     let server = recorded("server", stream).json();
-    assert_eq!(server["extensions"], json!(["binary_tensor_data"]));
+    assert_eq!(
+        server["extensions"],
+        json!(["binary_tensor_data", "bellwether_labels"])
+    );
     for name in ["model", "version"] {
         let model = recorded(name, stream).json();
         let port = json!([{"name": "readings", "datatype": "FP32", "shape": [-1, 2]}]);

@@ -81,7 +81,7 @@ def check(url):
     assert client.is_server_live() and client.is_server_ready()
     assert client.is_model_ready("anomaly") and client.is_model_ready("anomaly", "1.1.0")
     assert not client.is_model_ready("anomaly", "9") and not client.is_model_ready("nothing")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    assert client.get_server_metadata()["extensions"][0] == "binary_tensor_data"
     metadata = client.get_model_metadata("anomaly")
     assert metadata["inputs"] == [{"name": "readings", "datatype": "FP32", "shape": [-1, 2]}]
     assert metadata == client.get_model_metadata("anomaly", "1.1.0")

@@ -34,9 +34,10 @@ pub(crate) fn verify(request: &Verify, now: UnixSecs, output: &mut Output) -> Re
         Err(_) => Vec::new(),
     };
     let refused = verdict.as_ref().err().map(why);
-    let allowed_here = package
+    let inactive = package
         .activation()
-        .is_none_or(|activation| activation.allows(&request.scope.attributes, Some(now)));
+        .and_then(|policy| policy.allows(&request.scope.attributes, Some(now)).err())
+        .map(|inactive| inactive.to_string());
     let shown = json!({
         "id": package.id(),
         "model": package.manifest().model,
@@ -45,7 +46,8 @@ pub(crate) fn verify(request: &Verify, now: UnixSecs, output: &mut Output) -> Re
         "approved_by": names,
         "refused_because": refused,
         "slot": request.scope.slot,
-        "active_now": allowed_here,
+        "active_now": inactive.is_none(),
+        "inactive_because": inactive,
         "golden_mismatch_allowed": package.manifest().golden_mismatch_allowed(),
         "root_version": root.version(),
         "revocations_version": judge.revocations.version(),
@@ -78,8 +80,8 @@ pub(crate) fn verify(request: &Verify, now: UnixSecs, output: &mut Output) -> Re
         if manifest.golden_mismatch_allowed() {
             output.line(format!("  {}", inspect::MISMATCH_ALLOWED))?;
         }
-        if !allowed_here {
-            output.line("  its activation policy does not let it run here and now")?;
+        if let Some(why) = &inactive {
+            output.line(format!("  it does not run here and now: {why}"))?;
         }
         Ok(())
     })?;

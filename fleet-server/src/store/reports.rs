@@ -1,7 +1,9 @@
 //! What devices told: windows, outcomes, statuses, health, and which reports were taken.
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{BootId, DeviceId, Health, Outcome, Report, RolloutId, Status, Window};
+use bellwether_protocol::{
+    BootId, DeviceId, Health, Labels, Outcome, Report, RolloutId, Status, Window,
+};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -363,6 +365,47 @@ pub async fn put_window(
     )
     .bind(device.as_str())
     .bind(window.slot.as_str())
+    .bind(i64::from(kept))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps what labels said, with the reason if it cannot be true, and of older ones in that slot the
+/// latest `kept`.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn put_labels(
+    tx: &mut Write,
+    device: &DeviceId,
+    labels: &Labels,
+    invalid: Option<&str>,
+    now: UnixSecs,
+    kept: u32,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into labels
+           (device, slot, release, field, started_at, received_at, invalid, body)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(device.as_str())
+    .bind(labels.slot.as_str())
+    .bind(labels.release.0.0.to_vec())
+    .bind(i64::from(labels.field))
+    .bind(secs(labels.started_at))
+    .bind(secs(now))
+    .bind(invalid)
+    .bind(to_bytes(labels))
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "delete from labels where device = $1 and slot = $2 and id <=
+         (select id from labels where device = $1 and slot = $2 order by id desc limit 1 offset $3)",
+    )
+    .bind(device.as_str())
+    .bind(labels.slot.as_str())
     .bind(i64::from(kept))
     .execute(&mut **tx)
     .await?;

@@ -1,0 +1,192 @@
+//! A device's state as lines for a terminal: what the page shows, in the same order.
+
+use bellwether_protocol::{ClockState, Health};
+
+use super::words::{ago, bytes, short, span};
+use super::{DeviceView, EventView, OutcomeView, SlotView};
+
+/// Events that a terminal shows; the page and `--json` have all.
+const EVENTS_SHOWN: usize = 8;
+
+impl DeviceView {
+    /// For people, as lines: the one sentence, slots, last contact, health, recent events.
+    pub fn lines(&self, now: u64) -> Vec<String> {
+        let mut lines = vec![self.summary(now).sentence, String::new()];
+        for slot in &self.slots {
+            slot.push_lines(now, &mut lines);
+        }
+        lines.push(format!("device    {}", self.device));
+        for (label, text) in self.contact(now).into_iter().chain(self.measured(now)) {
+            lines.push(format!("{label:<9} {text}"));
+        }
+        if !self.events.is_empty() {
+            lines.push(String::new());
+        }
+        for event in self.events.iter().take(EVENTS_SHOWN) {
+            lines.push(format!("{:<16} {}", ago(now, event.at), event.told()));
+        }
+        lines
+    }
+
+    /// Server, reports and trust, as label and text.
+    pub(crate) fn contact(&self, now: u64) -> Vec<(&'static str, String)> {
+        let server = match (self.connected, self.last_contact) {
+            (true, _) => "connected".to_owned(),
+            (false, Some(at)) => format!("not connected; last heard {}", ago(now, at)),
+            (false, None) => "never heard".to_owned(),
+        };
+        let waiting = match self.reports_waiting {
+            0 => "none wait".to_owned(),
+            1 => "1 waits to be sent".to_owned(),
+            n => format!("{n} wait to be sent"),
+        };
+        let list = self.revocations_version;
+        let list = list.map_or("missing".to_owned(), |version| format!("version {version}"));
+        let trust = format!("root version {}, revocation list {list}", self.root_version);
+        let mut contact = vec![("server", server), ("reports", waiting), ("trust", trust)];
+        let trouble = self.trouble.iter().cloned();
+        contact.extend(trouble.map(|trouble| ("trouble", trouble)));
+        contact
+    }
+
+    /// The device itself, as label and text; nothing before it was measured.
+    pub(crate) fn measured(&self, now: u64) -> Vec<(&'static str, String)> {
+        let Some(health) = &self.health else {
+            return Vec::new();
+        };
+        let mut measured = figures(health);
+        let at = self.health_at.map(|at| ago(now, at));
+        measured.extend(at.map(|at| ("measured", at)));
+        measured
+    }
+}
+
+fn figures(health: &Health) -> Vec<(&'static str, String)> {
+    let mut figures = Vec::new();
+    if let Some(permille) = health.cpu_permille {
+        figures.push(("processor", format!("{} % busy", permille / 10)));
+    }
+    if let (Some(used), Some(all)) = (health.memory_bytes_used, health.memory_bytes) {
+        let (used, all) = (bytes(used), bytes(all));
+        figures.push(("memory", format!("{used} of {all} in use")));
+    }
+    if let (Some(free), Some(all)) = (health.disk_bytes_free, health.disk_bytes) {
+        let (free, all) = (bytes(free), bytes(all));
+        figures.push(("storage", format!("{free} of {all} free")));
+    }
+    if let Some(centi) = health.temperature_centi_c {
+        let celsius = f64::from(centi) / 100.0;
+        figures.push(("warmest", format!("{celsius:.1} °C")));
+    }
+    if let Some(centi) = health.load_centi {
+        figures.push(("load", format!("{:.2}", f64::from(centi) / 100.0)));
+    }
+    figures.push(("running", span(health.uptime_secs)));
+    let clock = match health.clock {
+        ClockState::Plausible => "plausible",
+        ClockState::Behind => "wrong: earlier than a document that this device holds",
+        ClockState::Ahead => "wrong: later than its trust root is valid",
+        ClockState::None => "none",
+    };
+    figures.push(("clock", clock.to_owned()));
+    figures.push(("agent", format!("version {}", health.agent_version)));
+    figures
+}
+
+impl SlotView {
+    fn push_lines(&self, now: u64, lines: &mut Vec<String>) {
+        lines.push(format!("{}: {}", self.slot, self.serves(now)));
+        for (label, text) in self.details(now) {
+            lines.push(format!("  {label:<9} {text}"));
+        }
+        lines.push(String::new());
+    }
+
+    /// What it serves, or why it does not.
+    pub(crate) fn serves(&self, now: u64) -> String {
+        let since = self.since.map(|since| now.saturating_sub(since));
+        let since = since.map_or(String::new(), |secs| format!(" since {}", span(secs)));
+        if let Some(reason) = &self.reason {
+            return format!("serves nothing{since}: {reason}");
+        }
+        match (&self.serving, &self.model) {
+            (Some(release), Some(model)) => format!("serves {model} ({}){since}", short(release)),
+            (Some(release), None) => format!("is opening {}", short(release)),
+            (None, _) => "serves nothing".to_owned(),
+        }
+    }
+
+    /// What else there is to say of it, as label and text.
+    pub(crate) fn details(&self, now: u64) -> Vec<(&'static str, String)> {
+        let mut details = vec![("phase", self.phase.clone())];
+        let (candidate, previous) = (self.candidate.as_ref(), self.previous.as_ref());
+        details.extend(candidate.map(|id| ("candidate", short(id))));
+        details.extend(previous.map(|id| ("previous", short(id))));
+        let order = self.outcome.as_ref().map(|outcome| outcome.line(now));
+        details.push(("last order", order.unwrap_or("has not ended yet".into())));
+        details
+    }
+}
+
+impl OutcomeView {
+    fn line(&self, now: u64) -> String {
+        format!("{} {}: {}", self.sequence, ago(now, self.at), self.text)
+    }
+}
+
+impl EventView {
+    /// `anomaly: its worker died, 3 times`.
+    pub(crate) fn told(&self) -> String {
+        let slot = self.slot.as_ref().map(|slot| format!("{slot}: "));
+        let times = (self.times > 1).then(|| format!(", {} times", self.times));
+        let (slot, times) = (slot.unwrap_or_default(), times.unwrap_or_default());
+        format!("{slot}{}{times}", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_what_serves_and_why() {
+        let view = DeviceView {
+            device: "pump-1".into(),
+            last_contact: Some(100),
+            slots: vec![SlotView {
+                slot: "anomaly".into(),
+                phase: "serving".into(),
+                serving: Some("ab".repeat(32)),
+                model: Some("shuttle 1.0.0".into()),
+                since: Some(200),
+                outcome: Some(OutcomeView {
+                    at: 400,
+                    sequence: "1.7".into(),
+                    text: "refused, because it is revoked".into(),
+                    what: "was refused".into(),
+                    why: Some("it is revoked".into()),
+                    failed: true,
+                    ..OutcomeView::default()
+                }),
+                ..SlotView::default()
+            }],
+            events: vec![EventView {
+                at: 450,
+                slot: Some("anomaly".into()),
+                text: "its worker died".into(),
+                times: 3,
+            }],
+            ..DeviceView::default()
+        };
+        let text = view.lines(460).join("\n");
+        for told in [
+            "Well, but anomaly was refused 60 seconds ago, because it is revoked.",
+            "last heard 6 minutes ago",
+            "serves shuttle 1.0.0 (abababababab) since 4 minutes",
+            "last order 1.7 60 seconds ago: refused, because it is revoked",
+            "10 seconds ago   anomaly: its worker died, 3 times",
+        ] {
+            assert!(text.contains(told), "{told} is not in\n{text}");
+        }
+    }
+}
