@@ -375,6 +375,7 @@ fn refusal(refusal: bellwether_package::Refusal) -> Refusal {
             Refusal::RevocationsStale
         }
         Cause::Revoked(_) => Refusal::Revoked,
+        Cause::OtherSlot => Refusal::ContractUnfit,
         Cause::UnderApproved(short) if short.rejected > 0 => Refusal::NotApproved {
             persons: short.counted,
             threshold: short.needed,

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Trust(TrustCommand),
     /// Make a package from an ONNX file, a sample of its training data and one short TOML.
     Pack(Pack),
+    /// Make a package of the device's own programs, for the slot `agent`.
+    PackAgent(PackAgent),
     /// Approve or reject a package, after seeing what is in its very bytes.
     Approve(Approve),
     /// Take packages or old versions away from every device.
@@ -196,6 +198,26 @@ pub(crate) struct Pack {
     /// Pack although the model does not reproduce the golden outputs. The package says so for ever.
     #[arg(long)]
     pub(crate) allow_mismatch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PackAgent {
+    /// The version that the programs have.
+    #[arg(long, value_name = "X.Y.Z")]
+    pub(crate) release: ModelVersion,
+    /// What they were built for, and the folder with `bellwether-agent` and `bellwether-worker`:
+    /// aarch64-unknown-linux-musl=build/aarch64. Each device downloads all targets of a package.
+    #[arg(long = "target", value_name = "TRIPLE=FOLDER", required = true)]
+    pub(crate) targets: Vec<String>,
+    /// What is new, for those who approve it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) notes: String,
+    /// Commit of the code that they were built from.
+    #[arg(long, value_name = "COMMIT", default_value = "")]
+    pub(crate) commit: String,
+    /// Where the package goes; never overwritten.
+    #[arg(long, value_name = "FILE.bwp")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,8 @@
 #![no_main]
 
 use bellwether_package::sections::{
-    Activation, Baseline, Budget, Card, Contract, Golden, MicroInfo, OnnxInfo, Provenance,
+    Activation, Baseline, Budget, Card, Contract, Golden, MicroInfo, OnnxInfo, ProgramInfo,
+    Provenance,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -16,4 +17,5 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Activation::decode(bytes);
     let _ = OnnxInfo::decode(bytes);
     let _ = MicroInfo::decode(bytes);
+    let _ = ProgramInfo::decode(bytes);
 });

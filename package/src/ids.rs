@@ -284,6 +284,16 @@ name_id!(
     AttributeValue, ATTRIBUTE_VALUE_BYTES_MAX, is_attribute_byte
 );
 
+/// The slot of the device's own programs. No model serves there, and programs nowhere else.
+pub const AGENT_SLOT: &str = "agent";
+
+impl SlotName {
+    /// Whether this is the slot of the device's own programs.
+    pub fn is_agent(&self) -> bool {
+        self.as_str() == AGENT_SLOT
+    }
+}
+
 /// A version of a model, ordered by its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelVersion {

@@ -36,6 +36,9 @@ pub const BLOB_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Longest blob for a microcontroller in bytes: more than any on-chip flash.
 pub const MICRO_BLOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Longest blob of programs in bytes: agent and worker, each with its symbols, for a few targets.
+pub const PROGRAM_BLOB_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// Bit of [`Manifest::flags`]: the packer saw golden vectors fail and packed all the same.
 pub const FLAG_GOLDEN_MISMATCH_ALLOWED: u32 = 1;
 const FLAGS_KNOWN: u32 = FLAG_GOLDEN_MISMATCH_ALLOWED;
@@ -66,11 +69,15 @@ pub enum SectionKind {
     MicroInfo = 18,
     /// The variant for microcontrollers.
     MicroBlob = 19,
+    /// Description of the device's own programs.
+    ProgramInfo = 20,
+    /// The device's own programs.
+    ProgramBlob = 21,
 }
 
 impl SectionKind {
     /// Every kind, in the order in which sections stand in a file.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Contract,
         Self::Baseline,
         Self::Golden,
@@ -82,6 +89,8 @@ impl SectionKind {
         Self::OnnxBlob,
         Self::MicroInfo,
         Self::MicroBlob,
+        Self::ProgramInfo,
+        Self::ProgramBlob,
     ];
 
     /// Longest section of this kind, in bytes.
@@ -94,15 +103,16 @@ impl SectionKind {
             Self::Card => CARD_BYTES_MAX,
             Self::Provenance => PROVENANCE_BYTES_MAX,
             Self::Activation => ACTIVATION_BYTES_MAX,
-            Self::OnnxInfo | Self::MicroInfo => INFO_BYTES_MAX,
+            Self::OnnxInfo | Self::MicroInfo | Self::ProgramInfo => INFO_BYTES_MAX,
             Self::OnnxBlob => BLOB_BYTES_MAX,
             Self::MicroBlob => MICRO_BLOB_BYTES_MAX,
+            Self::ProgramBlob => PROGRAM_BLOB_BYTES_MAX,
         }
     }
 
     /// Whether the section is a blob: its digest is the root over its chunks.
     pub const fn is_blob(self) -> bool {
-        matches!(self, Self::OnnxBlob | Self::MicroBlob)
+        matches!(self, Self::OnnxBlob | Self::MicroBlob | Self::ProgramBlob)
     }
 
     /// The name that people read.
@@ -119,6 +129,8 @@ impl SectionKind {
             Self::OnnxBlob => "onnx blob",
             Self::MicroInfo => "micro info",
             Self::MicroBlob => "micro blob",
+            Self::ProgramInfo => "program info",
+            Self::ProgramBlob => "program blob",
         }
     }
 }
@@ -242,6 +254,9 @@ impl Manifest {
                 ));
             }
         }
+        if self.is_program() {
+            return self.check_program();
+        }
         let has = |kind| self.section(kind).is_some();
         use SectionKind::{
             Baseline, Budget, Contract, Golden, MicroBlob, MicroInfo, OnnxBlob, OnnxInfo,
@@ -256,6 +271,33 @@ impl Manifest {
         }
         if !has(OnnxBlob) && !has(MicroBlob) {
             return Err(DocumentError::Invalid("there is no variant to run"));
+        }
+        Ok(())
+    }
+
+    /// Whether it holds the device's own programs instead of a model.
+    pub fn is_program(&self) -> bool {
+        let program = |kind| matches!(kind, SectionKind::ProgramInfo | SectionKind::ProgramBlob);
+        self.sections.iter().any(|section| program(section.kind))
+    }
+
+    /// Nothing of a model may stand beside programs: what runs as one is never read as the other.
+    fn check_program(&self) -> Result<(), DocumentError> {
+        use SectionKind::{Card, ProgramBlob, ProgramInfo, Provenance};
+        let may_stand = [Card, Provenance, ProgramInfo, ProgramBlob];
+        if self
+            .sections
+            .iter()
+            .any(|section| !may_stand.contains(&section.kind))
+        {
+            return Err(DocumentError::Invalid(
+                "a model's section stands beside programs",
+            ));
+        }
+        if self.section(ProgramInfo).is_none() || self.section(ProgramBlob).is_none() {
+            return Err(DocumentError::Invalid(
+                "a blob lacks its description, or the reverse",
+            ));
         }
         Ok(())
     }

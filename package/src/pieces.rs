@@ -81,6 +81,9 @@ pub fn pieces(package: &IntactPackage) -> Vec<Piece> {
     if let Some(micro) = package.micro() {
         pieces.extend(chunks(header, SectionKind::MicroBlob, &micro.chunks));
     }
+    if let Some(program) = package.program() {
+        pieces.extend(chunks(header, SectionKind::ProgramBlob, &program.chunks));
+    }
     pieces.sort_unstable_by_key(|piece| piece.offset);
     pieces
 }

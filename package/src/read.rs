@@ -20,7 +20,8 @@ use crate::document::DocumentError;
 use crate::ids::{Digest, PackageId};
 use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, SectionEntry, SectionKind};
 use crate::sections::{
-    Activation, Baseline, Budget, Card, Contract, FitError, Golden, MicroInfo, OnnxInfo, Provenance,
+    Activation, Baseline, Budget, Card, Contract, FitError, Golden, MicroInfo, OnnxInfo,
+    ProgramInfo, Provenance,
 };
 
 /// The first bytes of a package.
@@ -80,31 +81,30 @@ impl BlobSink for NoBlobs {
     }
 }
 
-/// Keeps blobs in memory: for small models and for packers.
+/// Keeps a model's blobs in memory: for small models and for packers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryBlobs {
     /// The ONNX variant; empty if there is none.
     pub onnx: Vec<u8>,
     /// The variant for microcontrollers; empty if there is none.
     pub micro: Vec<u8>,
-    into_micro: bool,
+    into: Option<SectionKind>,
 }
 
 impl BlobSink for MemoryBlobs {
     type Error = core::convert::Infallible;
 
     fn begin(&mut self, kind: SectionKind, _: u64) -> Result<(), Self::Error> {
-        self.into_micro = kind == SectionKind::MicroBlob;
+        self.into = Some(kind);
         Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-        let blob = if self.into_micro {
-            &mut self.micro
-        } else {
-            &mut self.onnx
-        };
-        blob.extend_from_slice(bytes);
+        match self.into {
+            Some(SectionKind::OnnxBlob) => self.onnx.extend_from_slice(bytes),
+            Some(SectionKind::MicroBlob) => self.micro.extend_from_slice(bytes),
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -341,6 +341,7 @@ pub struct IntactPackage {
     activation: Option<Activation>,
     onnx: Option<OnnxInfo>,
     micro: Option<MicroInfo>,
+    program: Option<ProgramInfo>,
 }
 
 impl IntactPackage {
@@ -368,7 +369,8 @@ impl IntactPackage {
         self.header.set_approvals(approvals)
     }
 
-    /// Inputs, outputs and feature steps.
+    /// Inputs, outputs and feature steps; empty where there are programs instead of a model, as are
+    /// baseline and golden vectors.
     pub fn contract(&self) -> &Contract {
         &self.contract
     }
@@ -412,6 +414,11 @@ impl IntactPackage {
     pub fn micro(&self) -> Option<&MicroInfo> {
         self.micro.as_ref()
     }
+
+    /// Description of the device's own programs, if it holds those instead of a model.
+    pub fn program(&self) -> Option<&ProgramInfo> {
+        self.program.as_ref()
+    }
 }
 
 /// Sections read so far.
@@ -426,6 +433,7 @@ struct Found {
     activation: Option<Activation>,
     onnx: Option<OnnxInfo>,
     micro: Option<MicroInfo>,
+    program: Option<ProgramInfo>,
 }
 
 impl Found {
@@ -445,6 +453,12 @@ impl Found {
             }
             SectionKind::MicroBlob => {
                 let info = self.micro.as_ref().ok_or(ReadError::Fit(FitError::Blob))?;
+                info.fits(section)?;
+                return read_blob(section, &info.chunks, source, sink);
+            }
+            SectionKind::ProgramBlob => {
+                let info = self.program.as_ref();
+                let info = info.ok_or(ReadError::Fit(FitError::Blob))?;
                 info.fits(section)?;
                 return read_blob(section, &info.chunks, source, sink);
             }
@@ -469,12 +483,20 @@ impl Found {
             SectionKind::Activation => self.activation = Some(Activation::decode(bytes)?),
             SectionKind::OnnxInfo => self.onnx = Some(OnnxInfo::decode(bytes)?),
             SectionKind::MicroInfo => self.micro = Some(MicroInfo::decode(bytes)?),
-            SectionKind::OnnxBlob | SectionKind::MicroBlob => {}
+            SectionKind::ProgramInfo => self.program = Some(ProgramInfo::decode(bytes)?),
+            SectionKind::OnnxBlob | SectionKind::MicroBlob | SectionKind::ProgramBlob => {}
         }
         Ok(())
     }
 
-    fn into_package(self, header: Header) -> Result<IntactPackage, ReadError> {
+    fn into_package(mut self, header: Header) -> Result<IntactPackage, ReadError> {
+        if self.program.is_some() {
+            // The manifest says that nothing of a model is there. Without a variant none can run.
+            self.contract = Some(Contract::default());
+            self.baseline = Some(Baseline::default());
+            self.golden = Some(Golden::NONE);
+            self.budget = Some(Budget::NONE);
+        }
         let missing = ReadError::Manifest(DocumentError::Invalid("a mandatory section is missing"));
         let package = IntactPackage {
             header,
@@ -487,6 +509,7 @@ impl Found {
             activation: self.activation,
             onnx: self.onnx,
             micro: self.micro,
+            program: self.program,
         };
         package.contract.fits_baseline(&package.baseline)?;
         package.golden.fits(&package.contract)?;

@@ -1,5 +1,6 @@
 //! What a package holds beside its manifest: contract, baseline, golden vectors, budget, card,
-//! provenance, activation policy and the descriptions of its variants.
+//! provenance, activation policy and the descriptions of its variants, or of the programs that it
+//! holds instead.
 //!
 //! Each is one document of its own (version byte, postcard), checked against the manifest's digest
 //! and parsed by itself. [`Contract::fits_baseline`] and [`Golden::fits`] say whether sections
@@ -19,9 +20,11 @@ use crate::manifest::SectionKind;
 
 mod activation;
 mod fit;
+mod program;
 
 pub use activation::{Activation, Hours, Inactive};
 pub use fit::FitError;
+pub use program::{Executable, ProgramInfo, TARGETS_MAX, TRIPLE_BYTES_MAX, Target};
 
 /// Format version of every section.
 pub const FORMAT_VERSION: u8 = 2;
@@ -212,7 +215,7 @@ pub struct Constant {
 }
 
 /// What goes in, what comes out, and the steps from sensor to tensor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Contract {
     /// Input tensors, in the order of the model.
     #[serde(deserialize_with = "bounded::list::<_, _, PORTS_MAX>")]
@@ -233,7 +236,7 @@ pub struct Contract {
 
 /// What the training data looked like: one entry for each field of the contract, in its order,
 /// inputs flattened over the ports, likewise outputs. Inputs are raw: before any step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     /// Of the inputs' fields.
     #[serde(deserialize_with = "bounded::list::<_, _, FIELDS_MAX>")]
@@ -299,6 +302,16 @@ pub struct Golden {
     pub origin: GoldenOrigin,
 }
 
+impl Golden {
+    /// Where there is no model.
+    pub(crate) const NONE: Self = Self {
+        cases: Vec::new(),
+        tolerance_abs: 0.0,
+        tolerance_rel: 0.0,
+        origin: GoldenOrigin::SelfComputed,
+    };
+}
+
 /// What the model may use of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
@@ -308,6 +321,15 @@ pub struct Budget {
     pub memory_bytes: u64,
     /// Share of calls that may fail, in millionths.
     pub error_share_max_ppm: u32,
+}
+
+impl Budget {
+    /// Where there is no model.
+    pub(crate) const NONE: Self = Self {
+        latency_us_p99: 0,
+        memory_bytes: 0,
+        error_share_max_ppm: 0,
+    };
 }
 
 /// One figure of a card with its confidence interval.
@@ -442,4 +464,5 @@ section! {
     Activation => Activation,
     OnnxInfo => OnnxInfo,
     MicroInfo => MicroInfo,
+    ProgramInfo => ProgramInfo,
 }

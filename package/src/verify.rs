@@ -69,6 +69,11 @@ pub enum Refusal {
     /// The package was revoked.
     #[error("the package may not run any more")]
     Revoked(#[from] Revoked),
+    /// Programs in the slot of a model, or the reverse.
+    #[error(
+        "slot `agent` takes the device's own programs and nothing else, and they go nowhere else"
+    )]
+    OtherSlot,
     /// Too few persons' approvals count.
     #[error("too few approvals count here: {0}")]
     UnderApproved(Shortfall),
@@ -200,6 +205,9 @@ impl<'a> Verifier<'a> {
         manifest: &Manifest,
         tally: &Tally<'_>,
     ) -> Result<Persons, Refusal> {
+        if manifest.is_program() != self.slot.is_agent() {
+            return Err(Refusal::OtherSlot);
+        }
         if self.revocations.list().root != self.root.id() {
             return Err(Refusal::RevocationsOfOtherRoot);
         }

@@ -19,6 +19,10 @@ use crate::sections::{
     Activation, Baseline, Budget, Card, Contract, FitError, Golden, MicroInfo, OnnxInfo, Provenance,
 };
 
+mod program;
+
+pub use program::{ProgramDraft, TargetDraft};
+
 /// Bytes that are copied at once when approvals are replaced.
 const COPY_BYTES: usize = 8 * 1024;
 
@@ -108,21 +112,9 @@ impl Draft<'_> {
     /// # Errors
     ///
     /// [`WriteError`]; nothing is written unless everything fits.
-    pub fn write(&self, mut target: impl Write) -> Result<PackageId, WriteError> {
+    pub fn write(&self, target: impl Write) -> Result<PackageId, WriteError> {
         let (header, sections) = self.encode()?;
-        let mut put = |bytes: &[u8]| {
-            target
-                .write_all(bytes)
-                .map_err(|error| WriteError::Target(error.kind()))
-        };
-        put(&header.encode())?;
-        for section in &sections {
-            put(section.bytes())?;
-        }
-        target
-            .flush()
-            .map_err(|error| WriteError::Target(error.kind()))?;
-        Ok(header.id())
+        put_all(&header, &sections, target)
     }
 
     /// The package's bytes, without approvals.
@@ -143,7 +135,7 @@ impl Draft<'_> {
         self.contract.fits_baseline(&self.baseline)?;
         self.golden.fits(&self.contract)?;
         let sections = self.encode_sections()?;
-        let mut manifest = Manifest {
+        let manifest = Manifest {
             model: self.model.clone(),
             version: self.version,
             created: self.created,
@@ -154,13 +146,7 @@ impl Draft<'_> {
             },
             sections: heapless::Vec::new(),
         };
-        for section in &sections {
-            let full = WriteError::Manifest(DocumentError::Invalid("there are too many sections"));
-            manifest.sections.push(section.entry()).map_err(|_| full)?;
-        }
-        let mut buffer = [0; MANIFEST_BYTES_MAX];
-        let manifest = manifest.encode(&mut buffer).map_err(WriteError::Manifest)?;
-        Ok((Header::from_parts(manifest.to_vec(), Vec::new())?, sections))
+        Ok((header_over(manifest, &sections)?, sections))
     }
 
     /// In the order of their kinds, which is the order of the file.
@@ -214,6 +200,37 @@ impl Draft<'_> {
         }
         Ok(sections)
     }
+}
+
+/// The header of a package with this manifest over these sections, in the order of their kinds.
+fn header_over(mut manifest: Manifest, sections: &[Encoded<'_>]) -> Result<Header, WriteError> {
+    for section in sections {
+        let full = WriteError::Manifest(DocumentError::Invalid("there are too many sections"));
+        manifest.sections.push(section.entry()).map_err(|_| full)?;
+    }
+    let mut buffer = [0; MANIFEST_BYTES_MAX];
+    let manifest = manifest.encode(&mut buffer).map_err(WriteError::Manifest)?;
+    Ok(Header::from_parts(manifest.to_vec(), Vec::new())?)
+}
+
+fn put_all(
+    header: &Header,
+    sections: &[Encoded<'_>],
+    mut target: impl Write,
+) -> Result<PackageId, WriteError> {
+    let mut put = |bytes: &[u8]| {
+        target
+            .write_all(bytes)
+            .map_err(|error| WriteError::Target(error.kind()))
+    };
+    put(&header.encode())?;
+    for section in sections {
+        put(section.bytes())?;
+    }
+    target
+        .flush()
+        .map_err(|error| WriteError::Target(error.kind()))?;
+    Ok(header.id())
 }
 
 /// Copies a package and gives it these approvals instead of those it has. The package's id stays.

@@ -99,7 +99,11 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             sections: SectionKind::ALL
                 .into_iter()
                 .zip(sections)
-                .filter(|(kind, _)| all || !matches!(kind, SectionKind::Card))
+                .filter(|(kind, _)| {
+                    use SectionKind::{ProgramBlob, ProgramInfo};
+                    !matches!(kind, ProgramInfo | ProgramBlob)
+                        && (all || !matches!(kind, SectionKind::Card))
+                })
                 .map(|(kind, (length, digest))| SectionEntry {
                     kind,
                     length,

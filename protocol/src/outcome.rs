@@ -95,7 +95,8 @@ pub enum Refusal {
     RevocationsStale,
     /// The device's trust root is past its expiry, so nothing new is installed.
     RootExpired,
-    /// The model's contract does not fit what this slot or device offers.
+    /// The model's contract does not fit what this slot or device offers; also programs in the slot
+    /// of a model, or the reverse.
     ContractUnfit,
     /// No variant that this device can run.
     NoVariant,
@@ -224,6 +225,18 @@ pub enum TrialFailure {
         /// Values counted.
         values: u32,
     },
+    /// The device's new programs did not reach the server in time.
+    ServerNotReached {
+        /// Seconds that they had.
+        secs: u32,
+    },
+    /// The device's new programs ended by themselves, or had to be ended.
+    ProgramEnded {
+        /// Times that they were started.
+        starts: u32,
+        /// How they ended last.
+        last: WorkerDeath,
+    },
 }
 
 /// How a worker process died. Append only.
@@ -256,6 +269,7 @@ impl From<&verify::Refusal> for Refusal {
             verify::Refusal::RevocationsNotVerified { .. }
             | verify::Refusal::RevocationsExpired { .. } => Self::RevocationsStale,
             verify::Refusal::Revoked(_) => Self::Revoked,
+            verify::Refusal::OtherSlot => Self::ContractUnfit,
             verify::Refusal::UnderApproved(shortfall) => {
                 let (counted, needed) = (shortfall.counted, shortfall.needed);
                 if counted.saturating_add(shortfall.out_of_scope) >= needed {
@@ -441,6 +455,12 @@ impl fmt::Display for TrialFailure {
                     "output field {field} moved (PSI {whole}.{thousandths:03}, {outside_rise_ppm} \
                      ppm more outside its bins, {values} values) while the inputs did not"
                 )
+            }
+            Self::ServerNotReached { secs } => {
+                write!(f, "it did not reach the server within {secs} s")
+            }
+            Self::ProgramEnded { starts, last } => {
+                write!(f, "started {starts} times, it {last}")
             }
         }
     }

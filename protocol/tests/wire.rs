@@ -294,6 +294,19 @@ fn committed_bytes_are_what_is_sent() {
         })),
     );
     holds(
+        "outcome-server-not-reached",
+        &outcome(OutcomeKind::RolledBackItself(
+            TrialFailure::ServerNotReached { secs: 600 },
+        )),
+    );
+    holds(
+        "outcome-program-ended",
+        &outcome(OutcomeKind::RolledBackItself(TrialFailure::ProgramEnded {
+            starts: 3,
+            last: WorkerDeath::Hung,
+        })),
+    );
+    holds(
         "outcome-not-offered",
         &outcome(OutcomeKind::Refused(Refusal::NotOffered { status: 404 })),
     );

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bellwether_package::digest::sha256;
 use bellwether_package::pieces::{Piece, chunks, section_place, sections};
-use bellwether_package::sections::{MicroInfo, OnnxInfo};
+use bellwether_package::sections::{MicroInfo, OnnxInfo, ProgramInfo};
 use bellwether_package::{Digest, Header, PackageId, SectionKind, std_io};
 
 /// Pieces shorter than this come over the network: asking for what follows costs as much.
@@ -81,7 +81,11 @@ fn pieces_of(path: &Path) -> Option<Vec<Piece>> {
 }
 
 /// Sections that name the chunks of a blob.
-pub(super) const INFOS: [SectionKind; 2] = [SectionKind::OnnxInfo, SectionKind::MicroInfo];
+pub(super) const INFOS: [SectionKind; 3] = [
+    SectionKind::OnnxInfo,
+    SectionKind::MicroInfo,
+    SectionKind::ProgramInfo,
+];
 
 /// The chunks that a blob's description names; none if its bytes are not the manifest's.
 pub(super) fn chunks_of(header: &Header, info: SectionKind, bytes: &[u8]) -> Vec<Piece> {
@@ -96,6 +100,8 @@ pub(super) fn chunks_of(header: &Header, info: SectionKind, bytes: &[u8]) -> Vec
         SectionKind::OnnxInfo => {
             OnnxInfo::decode(bytes).map(|onnx| chunks(header, SectionKind::OnnxBlob, &onnx.chunks))
         }
+        SectionKind::ProgramInfo => ProgramInfo::decode(bytes)
+            .map(|program| chunks(header, SectionKind::ProgramBlob, &program.chunks)),
         _ => MicroInfo::decode(bytes)
             .map(|micro| chunks(header, SectionKind::MicroBlob, &micro.chunks)),
     }

@@ -53,6 +53,7 @@ pub(crate) fn lines(old: &IntactPackage, new: &IntactPackage) -> Vec<String> {
     baselines(&old.baseline().inputs, &new.baseline().inputs, &mut found);
     baselines(&old.baseline().outputs, &new.baseline().outputs, &mut found);
     figures(old, new, &mut found);
+    programs(old, new, &mut found);
     if found.is_empty() {
         found.push("only the model's weights differ".to_owned());
     }
@@ -60,6 +61,36 @@ pub(crate) fn lines(old: &IntactPackage, new: &IntactPackage) -> Vec<String> {
     std::iter::once(head)
         .chain(found.into_iter().map(|line| format!("  {line}")))
         .collect()
+}
+
+/// Programs of one machine that differ, or that only one of the packages has.
+fn programs(old: &IntactPackage, new: &IntactPackage, found: &mut Vec<String>) {
+    let targets = |package: &IntactPackage| {
+        package
+            .program()
+            .map(|program| program.targets.clone())
+            .unwrap_or_default()
+    };
+    let (before, after) = (targets(old), targets(new));
+    for target in &after {
+        let Some(old) = before.iter().find(|old| old.triple == target.triple) else {
+            found.push(format!("new programs for {}", target.triple));
+            continue;
+        };
+        for (what, was, is) in [
+            ("agent", old.agent, target.agent),
+            ("worker", old.worker, target.worker),
+        ] {
+            if was != is {
+                found.push(format!("another {what} for {}", target.triple));
+            }
+        }
+    }
+    for target in &before {
+        if !after.iter().any(|new| new.triple == target.triple) {
+            found.push(format!("no programs for {} any more", target.triple));
+        }
+    }
 }
 
 fn ports(side: &str, before: &[Port], after: &[Port], found: &mut Vec<String>) {

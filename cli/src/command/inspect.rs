@@ -5,7 +5,7 @@ use bellwether_features::Step;
 use bellwether_package::approval::Approval;
 use bellwether_package::pieces::shared;
 use bellwether_package::sections::{
-    Constant, Contract, DType, Field, FieldKind, GoldenOrigin, MissingRule, Port,
+    Constant, Contract, DType, Field, FieldKind, GoldenOrigin, MissingRule, Port, Target,
 };
 use bellwether_package::{Decision, IntactPackage, Signed};
 use bellwether_runtime::Tensor;
@@ -97,6 +97,9 @@ pub(crate) fn facts(package: &IntactPackage) -> Value {
         "activation": package.activation(),
         "opset": package.onnx().map(|onnx| onnx.opset),
         "operators": package.onnx().map(|onnx| onnx.operators.clone()),
+        "targets": package.program().map(|program| program.targets.iter().map(|target| json!({
+            "triple": target.triple, "agent": target.agent, "worker": target.worker,
+        })).collect::<Vec<_>>()),
         "sections": manifest.sections.iter().map(|section| json!({
             "kind": section.kind.as_str(), "bytes": section.length, "digest": section.digest,
         })).collect::<Vec<_>>(),
@@ -168,6 +171,10 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
         lines.push(format!("  {MISMATCH_ALLOWED}"));
     }
     card_lines(package, &mut lines);
+    if let Some(program) = package.program() {
+        lines.extend(program.targets.iter().map(target_line));
+        return lines;
+    }
     let contract = package.contract();
     let baseline = package.baseline();
     for (side, ports, baselines) in [
@@ -226,6 +233,17 @@ pub(crate) fn lines(package: &IntactPackage) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn target_line(target: &Target) -> String {
+    format!(
+        "  program       {}: agent {} (sha256 {}), worker {} (sha256 {})",
+        target.triple,
+        human_bytes(target.agent.length),
+        target.agent.digest,
+        human_bytes(target.worker.length),
+        target.worker.digest
+    )
 }
 
 fn card_lines(package: &IntactPackage, lines: &mut Vec<String>) {

@@ -7,6 +7,7 @@ mod drift;
 mod inspect;
 mod key;
 mod pack;
+mod pack_agent;
 mod revoke;
 mod run;
 mod trust;
@@ -37,6 +38,7 @@ pub(crate) fn perform(command: Command, output: &mut Output) -> Result<bool> {
         }
         Command::Trust(TrustCommand::Show { root }) => done(trust::show(&root, now, output)),
         Command::Pack(request) => done(pack::pack(&request, now, output)),
+        Command::PackAgent(request) => done(pack_agent::pack_agent(&request, now, output)),
         Command::Approve(request) => done(approve::approve(&request, now, output)),
         Command::Revoke(request) => done(revoke::revoke(&request, now, output)),
         Command::Verify(request) => verify::verify(&request, now, output),

@@ -254,3 +254,50 @@ fn moved(line: &str) -> String {
         None => line.to_owned(),
     }
 }
+
+/// Programs are packed, shown, approved and verified like models, for their own slot alone.
+#[test]
+fn programs_travel_the_same_road_in_their_own_slot() {
+    let world = World::new();
+    world.trust();
+    std::fs::create_dir(world.path("built")).unwrap();
+    world.write("built/bellwether-worker", "\x7fELF the worker");
+    world.write("built/bellwether-agent", "no program");
+    let pack = "pack-agent --release 1.1.0 --target x86_64-unknown-linux-gnu=built \
+                --notes faster --out agent.bwp";
+    world.refused(pack, &["bellwether-agent is no program for Linux"]);
+    world.write("built/bellwether-agent", "\x7fELF the agent");
+    let done = world.ok(pack);
+    assert!(
+        done.stdout.contains("bellwether-agent 1.1.0"),
+        "{}",
+        done.stdout
+    );
+    let shown = world.ok("inspect agent.bwp").stdout;
+    assert!(
+        shown.contains("x86_64-unknown-linux-gnu: agent 14 B"),
+        "{shown}"
+    );
+    assert!(!shown.contains("golden"), "{shown}");
+    let scope = |slot: &str| format!("--trust-root root.bwt --slot {slot} --attr class=pump");
+    for person in ["alice", "bob"] {
+        world.ok(&format!(
+            "approve agent.bwp --key {person}.key --passphrase-file passphrase \
+             --trust-root root.bwt --slot agent --slot main --cohort class=pump --valid-days 30 \
+             --reason tested --yes"
+        ));
+    }
+    let done = world.ok(&format!("verify agent.bwp {}", scope("agent")));
+    assert!(
+        done.stdout.contains("APPROVED for slot agent"),
+        "{}",
+        done.stdout
+    );
+    let done = world.run(&format!("verify agent.bwp {}", scope("main")));
+    assert_eq!(done.code, 1);
+    assert!(
+        done.stdout.contains("slot `agent` takes"),
+        "{}",
+        done.stdout
+    );
+}

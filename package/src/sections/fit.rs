@@ -48,9 +48,9 @@ pub enum FitError {
     Blob,
 }
 
-type Checked = Result<(), DocumentError>;
+pub(super) type Checked = Result<(), DocumentError>;
 
-const fn invalid(what: &'static str) -> Checked {
+pub(super) const fn invalid(what: &'static str) -> Checked {
     Err(DocumentError::Invalid(what))
 }
 
@@ -378,14 +378,18 @@ fn fits_side(side: &'static str, ports: &[Port], found: &[FieldBaseline]) -> Res
     }
 }
 
-fn check_chunks(length: u64, chunks: &[Digest]) -> Checked {
+pub(super) fn check_chunks(length: u64, chunks: &[Digest]) -> Checked {
     if length == 0 || length.div_ceil(CHUNK_BYTES as u64) != chunks.len() as u64 {
         return invalid("a blob's length and number of chunks do not agree");
     }
     Ok(())
 }
 
-fn fits_blob(length: u64, chunks: &[Digest], blob: &SectionEntry) -> Result<(), FitError> {
+pub(super) fn fits_blob(
+    length: u64,
+    chunks: &[Digest],
+    blob: &SectionEntry,
+) -> Result<(), FitError> {
     if length == blob.length && ChunkRoot::of_chunks(chunks) == blob.digest {
         Ok(())
     } else {
