@@ -31,6 +31,7 @@ use crate::health::Sensors;
 use crate::identity::{Identity, IdentityError};
 use crate::labels::Labels;
 use crate::link::{self, LinkError, LinkEvent, LinkOptions, Sending};
+use crate::notify::Manager;
 use crate::outbox::Outbox;
 use crate::page;
 use crate::remote::Remote;
@@ -113,6 +114,7 @@ struct Agent {
     last_contact: Option<u64>,
     trouble: Option<String>,
     events: Events,
+    manager: Manager,
     health: Option<(Health, UnixSecs)>,
     /// An assignment that waits for a newer trust root.
     unopened: Option<Vec<u8>>,
@@ -125,12 +127,16 @@ struct Agent {
     outbox_full: bool,
 }
 
-/// Runs the agent until `stopped` ends.
+/// Runs the agent until `stopped` ends, and tells `manager` how that goes.
 ///
 /// # Errors
 ///
 /// [`AgentError`] when it cannot start. Once it serves, only a fault of ours ends it.
-pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<(), AgentError> {
+pub async fn run(
+    config: Config,
+    manager: Manager,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     clock::load(&store);
     let identity = Arc::new(Identity::load(&store)?);
@@ -181,12 +187,14 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         last_contact: None,
         trouble: None,
         events: Events::default(),
+        manager,
         health: None,
         unopened: None,
         expired: None,
         outbox_full: false,
     };
     agent.boot()?;
+    agent.settle();
     let router = api::router(
         &agent.config.api,
         agent.answering.clone(),
@@ -206,7 +214,10 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
             Some(message) = inbox.recv() => agent.take(message),
             Some(event) = from_link.recv() => agent.take(Message::Link(event)),
             () = poke.notified() => agent.watch(),
-            _ = tick.tick() => agent.tick(),
+            _ = tick.tick() => {
+                agent.tick();
+                agent.tell_manager();
+            }
         }
         if api.is_finished() {
             return Err(AgentError::Ended);
@@ -220,6 +231,7 @@ pub async fn run(config: Config, stopped: impl Future<Output = ()>) -> Result<()
         agent.settle();
     }
     tracing::info!("agent stops");
+    agent.manager.stopping();
     agent.close_windows();
     agent.show(true);
     Ok(())

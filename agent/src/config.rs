@@ -42,7 +42,7 @@ pub struct Config {
 }
 
 /// The local API.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     /// Where it listens; port 0 takes any free port and writes it to `endpoints.json`.
@@ -56,7 +56,7 @@ pub struct Api {
 }
 
 /// An address for the page alone. The local API has the page too.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Page {
     /// Where it listens. Whoever reaches this address can read the page, and do nothing else.
@@ -76,7 +76,7 @@ impl Default for Api {
 }
 
 /// Reporting intervals.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Report {
     /// Length of a window of counts in seconds.
@@ -98,7 +98,7 @@ impl Default for Report {
 }
 
 /// The connection to the server.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Link {
     /// Seconds between two pings. Each costs some 200 bytes; without them a network may forget
@@ -119,7 +119,7 @@ impl Default for Link {
 }
 
 /// What the agent may use of the device.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest package that is downloaded, in bytes.
@@ -286,6 +286,9 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod shipped;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! Neither fingerprint is ever learned from the server: they are what defends against it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError, Server, certificate_request, next_key};
@@ -26,12 +27,17 @@ use crate::store::{Store, StoreError};
 use crate::tls::{self, Pinned, provider};
 use crate::trust::{Trust, TrustError};
 
+/// The claim's file that is none: standard input.
+pub const STANDARD_INPUT: &str = "-";
 /// Longest claim in bytes: a one-time password, not a document.
 const CLAIM_BYTES_MAX: u64 = 1024;
 /// Longest answer to an enrolment: two certificates and a chain of trust roots in base64.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// How long the server may take for the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The device's name in the configuration that the package installs.
+const PLACEHOLDER: &str = "change-me";
 
 /// What the operator gives by hand.
 #[derive(Debug, Clone)]
@@ -42,7 +48,7 @@ pub struct Request {
     pub authority: Digest,
     /// SHA-256 of the payload of a trust root in the chain that the device is to start from.
     pub root: Digest,
-    /// The file that holds the claim.
+    /// The file that holds the claim; `-` is standard input.
     pub claim_file: PathBuf,
 }
 
@@ -60,6 +66,12 @@ pub enum EnrolError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Nobody gave the device its name.
+    #[error(
+        "the configuration still has the device's name that it came with, {PLACEHOLDER}: write \
+         down there which device this is"
+    )]
+    Nameless,
     /// The server cannot be reached.
     #[error("cannot reach {server}: check the address and the network")]
     Unreachable {
@@ -126,6 +138,9 @@ struct Answer {
 ///
 /// [`EnrolError`]; the device is then as enrolled as it was before.
 pub fn enrol(config: &Config, request: &Request) -> Result<(), EnrolError> {
+    if config.device.as_str() == PLACEHOLDER {
+        return Err(EnrolError::Nameless);
+    }
     let server = request.server.trim_end_matches('/').to_owned();
     let claim = read_claim(&request.claim_file)?;
     let store = Store::open(&config.state_dir)?;
@@ -166,15 +181,19 @@ pub fn enrol(config: &Config, request: &Request) -> Result<(), EnrolError> {
     Ok(())
 }
 
-fn read_claim(path: &Path) -> Result<String, EnrolError> {
-    let mut claim = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(CLAIM_BYTES_MAX).read_to_string(&mut claim))
-        .map_err(|source| EnrolError::Claim {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(claim.trim().to_owned())
+fn read_claim(path: &Path) -> Result<Zeroizing<String>, EnrolError> {
+    let mut claim = Zeroizing::new(String::new());
+    let mut read = |from: &mut dyn Read| from.take(CLAIM_BYTES_MAX).read_to_string(&mut claim);
+    let read = if path == Path::new(STANDARD_INPUT) {
+        read(&mut std::io::stdin())
+    } else {
+        std::fs::File::open(path).and_then(|mut file| read(&mut file))
+    };
+    read.map_err(|source| EnrolError::Claim {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(claim.trim().to_owned().into())
 }
 
 /// Shakes hands with the server and returns the authority it showed, whose fingerprint is `pin`

@@ -17,6 +17,7 @@
 //! | [`labels`] | predictions that wait for their labels |
 //! | [`view`], [`events`], [`page`], [`status`] | what people are told |
 //! | [`health`], [`clock`] | the device itself |
+//! | [`notify`], [`owner`] | what the service manager is told, and whose the state folder is |
 //!
 //! It decides nothing about releases: `rollout::device` does, `package` verifies, `runtime`
 //! runs. It links no inference engine; models run in the worker process. Nothing here opens a
@@ -34,7 +35,9 @@ pub mod health;
 pub mod identity;
 pub mod labels;
 pub mod link;
+pub mod notify;
 pub mod outbox;
+pub mod owner;
 pub mod page;
 mod proving;
 pub mod remote;

@@ -3,15 +3,21 @@
 // A command line tool answers on standard output.
 #![allow(clippy::print_stdout)]
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bellwether_agent::config::Config;
+use bellwether_agent::notify::{Manager, Surroundings};
+use bellwether_agent::owner::{self, Owner};
 use bellwether_agent::{agent, enrol, status};
 use bellwether_package::Digest;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+/// Where the package installs the configuration.
+const CONFIG: &str = "/etc/bellwether/agent.toml";
 
 /// Runs signed models on this device and keeps them well.
 #[derive(Parser)]
@@ -29,12 +35,14 @@ enum Command {
     Run(Common),
     /// Tell what serves in each slot, and what became of the last order.
     Status(Status),
+    /// Look the configuration over.
+    CheckConfig(Common),
 }
 
 #[derive(Args)]
 struct Common {
     /// The agent's configuration.
-    #[arg(long)]
+    #[arg(long, default_value = CONFIG)]
     config: PathBuf,
 }
 
@@ -51,7 +59,7 @@ struct Enroll {
     /// SHA-256 fingerprint of the trust root to start from, in hex.
     #[arg(long)]
     root_sha256: Digest,
-    /// File with the claim; not an argument, which other users could read.
+    /// File with the claim, or - for standard input; not an argument, which other users could read.
     #[arg(long)]
     claim_file: PathBuf,
 }
@@ -70,6 +78,8 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| EnvFilter::new("info,rumqttc=warn,rustls=warn,ureq=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A journal shows colours as noise.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     match run(Cli::parse().command) {
@@ -83,31 +93,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Enroll(arguments) => {
-            let config = Config::read(&arguments.common.config)?;
-            let request = enrol::Request {
-                server: arguments.server,
-                authority: arguments.ca_sha256,
-                root: arguments.root_sha256,
-                claim_file: arguments.claim_file,
-            };
-            enrol::enrol(&config, &request)?;
-            println!("{} is enrolled", config.device);
-            Ok(())
-        }
-        Command::Run(arguments) => {
-            let config = Config::read(&arguments.config)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .max_blocking_threads(config.api.requests_max + agent::JOBS_MAX)
-                .enable_all()
-                .build()
-                .context("cannot start the agent's threads")?;
-            runtime.block_on(agent::run(config, stopped()))?;
-            // A blocking download must not delay the end: what it wrote is resumed.
-            runtime.shutdown_background();
-            Ok(())
-        }
+        Command::Enroll(arguments) => enroll(&arguments),
+        Command::Run(arguments) => serve(Config::read(&arguments.config)?),
         Command::Status(arguments) => {
             let config = Config::read(&arguments.common.config)?;
             let seen = status::look(&config)?;
@@ -118,7 +105,63 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::CheckConfig(arguments) => {
+            let config = Config::read(&arguments.config)?;
+            let path = arguments.config.display();
+            println!("{path} is a valid configuration, of {}", config.device);
+            Ok(())
+        }
     }
+}
+
+fn enroll(arguments: &Enroll) -> anyhow::Result<()> {
+    let config = Config::read(&arguments.common.config)?;
+    if let Some(owner) = Owner::other_than_root(&config.state_dir) {
+        return enroll_as(owner, arguments);
+    }
+    let request = enrol::Request {
+        server: arguments.server.clone(),
+        authority: arguments.ca_sha256,
+        root: arguments.root_sha256,
+        claim_file: arguments.claim_file.clone(),
+    };
+    enrol::enrol(&config, &request)?;
+    println!("{} is enrolled", config.device);
+    Ok(())
+}
+
+/// Enrols as the service's user, who must be able to read what that makes.
+fn enroll_as(owner: Owner, arguments: &Enroll) -> anyhow::Result<()> {
+    let claim = &arguments.claim_file;
+    let mut command = owner
+        .command(claim)
+        .with_context(|| format!("cannot read the claim from {}", claim.display()))?;
+    command.arg("enroll").arg("--config");
+    command.arg(&arguments.common.config);
+    command.args(["--server", &arguments.server]);
+    command.args(["--ca-sha256", &arguments.ca_sha256.to_string()]);
+    command.args(["--root-sha256", &arguments.root_sha256.to_string()]);
+    command.args(["--claim-file", enrol::STANDARD_INPUT]);
+    let status = command
+        .status()
+        .context("cannot become the user to whom the state folder belongs")?;
+    anyhow::ensure!(status.success(), "the device is not enrolled");
+    Ok(())
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    owner::check(&config.state_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(config.api.requests_max + agent::JOBS_MAX)
+        .enable_all()
+        .build()
+        .context("cannot start the agent's threads")?;
+    let manager = Manager::of(&Surroundings::of_process());
+    runtime.block_on(agent::run(config, manager, stopped()))?;
+    // A blocking download must not delay the end: what it wrote is resumed.
+    runtime.shutdown_background();
+    Ok(())
 }
 
 /// Ends when the service manager or a person asks for it.

@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod fuzz;
 mod licences;
+mod package;
 mod shell;
 mod tidy;
 
@@ -38,6 +39,8 @@ enum Task {
     Tidy,
     /// Checks licences and sources of dependencies with cargo-deny
     Licences,
+    /// Packs the agent and its worker for Debian, with cargo-deb
+    Package(package::Options),
     /// Fuzzes each target for a bounded time
     Fuzz {
         /// One target only
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Task::Ci { full } => ci::run(full),
         Task::Tidy => tidy::run(),
         Task::Licences => licences::run(),
+        Task::Package(options) => package::run(&options),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Conformance { folder } => conformance::run(folder.as_deref()),
         Task::Bench { area } => bench::run(area),

@@ -82,6 +82,33 @@ pub(crate) fn need(program: &str, debian_package: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A program of cargo's that is not part of it: the one on the path, or `version` built into
+/// target/tools.
+pub(crate) fn cargo_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
+    if has(name) {
+        return Ok(name.into());
+    }
+    let tools = root().join("target/tools");
+    let program = tools.join("bin").join(name);
+    if !program.exists() {
+        println!("{name} is missing: building {version} into target/tools (a few minutes, once)");
+        let arguments = [
+            "--locked",
+            "--debug",
+            "--quiet",
+            "--version",
+            version,
+            "--root",
+        ];
+        run(cargo(["install", name])
+            .args(arguments)
+            .arg(&tools)
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_TARGET_DIR", tools.join("build")))?;
+    }
+    Ok(program)
+}
+
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(

@@ -168,6 +168,14 @@ impl Agent {
         self.view.send_replace(view);
     }
 
+    /// Tells the service manager that this loop still turns, and how the device is.
+    pub(super) fn tell_manager(&mut self) {
+        let Self { manager, view, .. } = self;
+        manager.alive(Instant::now(), || {
+            view.borrow().summary(clock::now().0).sentence
+        });
+    }
+
     fn device_view(&self) -> DeviceView {
         DeviceView {
             device: self.config.device.to_string(),

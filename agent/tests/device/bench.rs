@@ -1,6 +1,6 @@
 //! One enrolled device on a bench: its folder, its server, its people, and its process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -49,6 +49,13 @@ impl Agent {
         let _ = self.0.wait();
     }
 
+    /// SIGTERM, as a service manager stops it; waits for its end.
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.0.wait().unwrap()
+    }
+
     pub(crate) fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.0.try_wait().unwrap()
     }
@@ -74,7 +81,8 @@ impl Bench {
         bench
     }
 
-    fn unenrolled(server: Server) -> Self {
+    /// A device that is still to be enrolled.
+    pub(crate) fn unenrolled(server: Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let people = People::new();
         {
@@ -147,14 +155,31 @@ impl Bench {
 
     /// Starts the agent's process.
     pub(crate) fn spawn(&self) -> Agent {
+        self.spawn_with(&[])
+    }
+
+    /// Starts the agent's process with more in its environment.
+    pub(crate) fn spawn_with(&self, variables: &[(&str, &str)]) -> Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
         command.arg("run").arg("--config").arg(&self.config);
+        command.envs(variables.iter().copied());
         let log = std::fs::File::options()
             .append(true)
             .create(true)
             .open(self.log_path());
         command.stderr(log.unwrap());
         Agent(command.spawn().unwrap())
+    }
+
+    /// `bellwether-agent enroll`, with the claim from that file.
+    pub(crate) fn enroll_command(&self, claim_file: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
+        command.arg("enroll").arg("--config").arg(&self.config);
+        command.args(["--server", &format!("https://{}", self.server.https)]);
+        command.args(["--ca-sha256", &self.server.authority.to_string()]);
+        command.args(["--root-sha256", &self.people.fingerprint().to_string()]);
+        command.arg("--claim-file").arg(claim_file);
+        command
     }
 
     fn log_path(&self) -> PathBuf {

@@ -1,0 +1,117 @@
+//! The configuration that the package installs, held against the code: it parses, shows every key
+//! that there is, and says the truth about what holds while a key is left out.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../debian/agent.toml");
+const GUIDE: &str = include_str!("../../../docs/device.md");
+
+/// Sections, as TOML begins them. `attributes` has keys of the person's own.
+const SECTIONS: [&str; 5] = ["[api]", "[page]", "[report]", "[link]", "[limits]"];
+
+fn parse(text: &str) -> Config {
+    toml::from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
+/// The shipped text with every key that it only shows put into force.
+fn shown() -> String {
+    let in_force = |line: &str| {
+        let shown = line.strip_prefix('#').unwrap_or(line);
+        let begins = shown.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
+        if begins {
+            shown.to_owned()
+        } else {
+            line.to_owned()
+        }
+    };
+    let lines: Vec<String> = SHIPPED.lines().map(in_force).collect();
+    lines.join("\n")
+}
+
+/// The names that serde takes in a section, by its own account.
+fn keys(section: &str) -> BTreeSet<String> {
+    let least = "device = \"d\"\nstate_dir = \"s\"\nworker = \"w\"\n";
+    let error = toml::from_str::<Config>(&format!("{least}{section}\nno_such_key = 1\n"));
+    let error = error.unwrap_err().to_string();
+    let (_, names) = error
+        .split_once("expected")
+        .expect("serde names what it takes");
+    names
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_shipped_configuration_is_valid_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    std::fs::write(&path, SHIPPED).unwrap();
+    Config::read(&path).unwrap();
+    std::fs::write(&path, shown()).unwrap();
+    Config::read(&path).unwrap();
+}
+
+#[test]
+fn the_shipped_configuration_shows_every_key() {
+    let shown: toml::Table = shown().parse().unwrap();
+    let names = |table: &toml::Table| table.keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(names(&shown), keys(""));
+    for section in SECTIONS {
+        let name = section.trim_matches(['[', ']']);
+        assert_eq!(
+            names(shown[name].as_table().unwrap()),
+            keys(section),
+            "{section}"
+        );
+    }
+    let tables = shown.values().filter(|value| value.is_table()).count();
+    assert_eq!(tables, SECTIONS.len() + 1, "a section without a test");
+}
+
+#[test]
+fn the_defaults_that_the_shipped_configuration_shows_are_the_codes() {
+    let shown = parse(&shown());
+    assert_eq!(shown.report, Report::default());
+    assert_eq!(shown.link, Link::default());
+    // Where the code has no value, and where the package has one of its own, it says so.
+    let limits = Limits {
+        download_bytes_per_sec: shown.limits.download_bytes_per_sec,
+        ..Limits::default()
+    };
+    assert_eq!(shown.limits, limits);
+    let api = Api {
+        listen: shown.api.listen,
+        socket: shown.api.socket.clone(),
+        ..Api::default()
+    };
+    assert_eq!(shown.api, api);
+    // Nothing else is in force that is not the default.
+    let shipped = parse(SHIPPED);
+    assert_eq!(shipped.limits, Limits::default());
+    assert_eq!(shipped.api, api);
+    assert!(shipped.attributes.is_empty() && shipped.page.is_none());
+}
+
+#[test]
+fn the_guides_configurations_are_valid() {
+    let blocks = GUIDE.split("```toml\n").skip(1);
+    let blocks: Vec<&str> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        // A block without the first three keys is one to be added.
+        let least = "device = \"pump-07\"\nstate_dir = \"s\"\nworker = \"w\"\n";
+        let whole = block.contains("state_dir");
+        parse(&if whole {
+            block.to_owned()
+        } else {
+            format!("{least}{block}")
+        });
+    }
+}
