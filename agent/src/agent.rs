@@ -5,6 +5,7 @@
 //! hashing, proving, opening a session) is a job on another thread that ends in a message.
 
 mod jobs;
+mod own;
 mod perform;
 mod reports;
 mod sessions;
@@ -21,6 +22,7 @@ use bellwether_protocol::{
 };
 use bellwether_rollout::device::{Action, Event, State, step};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiError};
 use crate::causes::with_causes;
@@ -34,6 +36,7 @@ use crate::link::{self, LinkError, LinkEvent, LinkOptions, Sending};
 use crate::notify::Manager;
 use crate::outbox::Outbox;
 use crate::page;
+use crate::program::{Handed, Own};
 use crate::remote::Remote;
 use crate::renewal::Renewal;
 use crate::serving::Slots;
@@ -44,6 +47,8 @@ use crate::view::DeviceView;
 
 use jobs::{Done, Jobs};
 use slot::Slot;
+
+pub(crate) use slot::{UnreadableSlot, stored_states};
 
 /// Blocking threads that the agent needs beside its API's: one for the job at hand, one a slot
 /// that opens a session, one to look up the broker's name, and one that renews the certificate.
@@ -58,6 +63,24 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Events that wait for the disk, per slot.
 const RETRIES_MAX: usize = 8;
+
+/// Longest wait of a program that took over until its slots answer again, and until then no request
+/// is taken from the queue.
+const OPENED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for requests under way, beyond what one of them may take, before handing over.
+const DRAINED_WITHIN: Duration = Duration::from_secs(1);
+
+/// A program that has run for so long is well: what ended it before is forgiven.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// How the agent ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// As it was told.
+    Stopped,
+    /// Another of the agent's programs has to run; the sockets go to it.
+    HandOver(Handed),
+}
 
 /// The agent cannot start. What was served by an earlier run is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +120,12 @@ enum Message {
 /// The owner.
 struct Agent {
     config: Arc<Config>,
+    /// Which program this is.
+    own: Own,
+    /// Whether another one has to run.
+    hands_over: bool,
+    /// When its earlier starts are forgiven.
+    well_at: Option<Instant>,
     store: Arc<Store>,
     remote: Remote,
     trust: Arc<Trust>,
@@ -127,23 +156,28 @@ struct Agent {
     outbox_full: bool,
 }
 
-/// Runs the agent until `stopped` ends, and tells `manager` how that goes.
+/// Runs the agent until `stopped` ends, or another of its programs has to run, and tells `manager`
+/// how that goes. `handed` are the sockets of the program before.
 ///
 /// # Errors
 ///
 /// [`AgentError`] when it cannot start. Once it serves, only a fault of ours ends it.
 pub async fn run(
     config: Config,
+    own: Own,
+    handed: Handed,
     manager: Manager,
     stopped: impl Future<Output = ()>,
-) -> Result<(), AgentError> {
+) -> Result<Ending, AgentError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     clock::load(&store);
     let identity = Arc::new(Identity::load(&store)?);
     let trust = Arc::new(Trust::load(&store)?);
     let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
     let outbox = Outbox::open(&store.path("outbox"), boot)?;
-    let listeners = api::bind(&config, &store).await?;
+    let taken_over = handed.tcp.is_some();
+    let listeners = api::bind(&config, &store, handed).await?;
+    let handed = listeners.copies();
     let remote = Remote::new(&identity.server.https, identity.tls()?);
     let (identity, identity_now) = watch::channel(identity);
     let link = LinkOptions {
@@ -170,6 +204,9 @@ pub async fn run(
         health_at: now,
         refresh_at: now,
         config: Arc::new(config),
+        own,
+        hands_over: false,
+        well_at: Some(now + WELL_AFTER),
         store,
         remote,
         trust,
@@ -201,7 +238,10 @@ pub async fn run(
         agent.labels.clone(),
         seen.clone(),
     );
-    let api = tokio::spawn(api::serve(listeners, router, page::router(seen)));
+    let (stop, stop_serving) = watch::channel(false);
+    let mut listeners = Some(listeners);
+    let mut api = None;
+    let opened_until = Instant::now() + OPENED_WITHIN;
     let link = tokio::spawn(link::run(link, link_events, to_link));
     tokio::spawn(renewal.run());
     let poke = agent.poke.clone();
@@ -209,6 +249,17 @@ pub async fn run(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped = std::pin::pin!(stopped);
     loop {
+        if !taken_over || agent.has_opened() || Instant::now() >= opened_until {
+            let ready = listeners.take();
+            api = api.or(ready.map(|listeners| {
+                let page = page::router(seen.clone());
+                let serving = api::serve(listeners, router.clone(), page, stop_serving.clone());
+                tokio::spawn(serving)
+            }));
+        }
+        if agent.hands_over {
+            break;
+        }
         tokio::select! {
             () = &mut stopped => break,
             Some(message) = inbox.recv() => agent.take(message),
@@ -219,7 +270,7 @@ pub async fn run(
                 agent.tell_manager();
             }
         }
-        if api.is_finished() {
+        if api.as_ref().is_some_and(JoinHandle::is_finished) {
             return Err(AgentError::Ended);
         }
         if link.is_finished() {
@@ -230,11 +281,25 @@ pub async fn run(
         }
         agent.settle();
     }
-    tracing::info!("agent stops");
-    agent.manager.stopping();
+    let handing_over = agent.hands_over;
+    tracing::info!(handing_over, "agent stops");
+    if !handing_over {
+        agent.manager.stopping();
+    }
+    if let Some(api) = api.filter(|_| handing_over) {
+        let longest = Duration::from_millis(agent.config.limits.deadline_ms) + DRAINED_WITHIN;
+        let _ = stop.send(true);
+        if tokio::time::timeout(longest, api).await.is_err() {
+            tracing::warn!("a request is cut off");
+        }
+    }
     agent.close_windows();
     agent.show(true);
-    Ok(())
+    Ok(if handing_over {
+        Ending::HandOver(handed)
+    } else {
+        Ending::Stopped
+    })
 }
 
 impl Agent {
@@ -269,9 +334,12 @@ impl Agent {
                 all_known = false;
             }
         }
+        self.tell_ended();
         let names: Vec<SlotName> = self.slots.keys().cloned().collect();
         for name in names {
-            self.answering.resume(&name, standing.remove(&name));
+            if !name.is_agent() {
+                self.answering.resume(&name, standing.remove(&name));
+            }
             self.drive(&name, Event::Boot);
         }
         // Packages of a slot whose state is lost stay: the next order finds them on disk.
@@ -308,7 +376,8 @@ impl Agent {
             }
             LinkEvent::Ack(bytes) => match decode::<Ack>(&bytes) {
                 Ok(ack) => {
-                    self.outbox.acknowledge(&ack);
+                    let stored = self.outbox.acknowledge(&ack);
+                    self.heard_by_server(stored);
                 }
                 Err(error) => tracing::warn!(%error, "an acknowledgement is ignored"),
             },
@@ -415,10 +484,12 @@ impl Agent {
         tracing::error!(slot = %name, error = %with_causes(error), "cannot keep the slot's state");
         self.trouble = Some(error.to_string());
         for action in actions {
-            if matches!(
-                action,
-                Action::Serve { trial: false, .. } | Action::StopServing { .. }
-            ) {
+            if !name.is_agent()
+                && matches!(
+                    action,
+                    Action::Serve { trial: false, .. } | Action::StopServing { .. }
+                )
+            {
                 self.perform(name, action.clone(), clock::now());
             }
         }
@@ -486,6 +557,7 @@ impl Agent {
             self.jobs.refresh();
         }
         self.outbox.save_unsaved();
+        self.show_life();
     }
 
     fn retry(&mut self, name: &SlotName) {

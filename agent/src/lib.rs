@@ -12,6 +12,7 @@
 //! | [`fetch`] | downloads that resume and verify as they come |
 //! | `proving` | golden vectors, before a package may answer |
 //! | [`serving`] | which session answers in which slot, and which runs beside it |
+//! | [`program`] | the agent's own programs: which of them runs, how one hands over to the next |
 //! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
 //! | [`api`] | the Open Inference Protocol for applications |
 //! | [`labels`] | predictions that wait for their labels |
@@ -39,6 +40,7 @@ pub mod notify;
 pub mod outbox;
 pub mod owner;
 pub mod page;
+pub mod program;
 mod proving;
 pub mod remote;
 pub mod renewal;

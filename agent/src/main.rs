@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use bellwether_agent::config::Config;
-use bellwether_agent::notify::{Manager, Surroundings};
-use bellwether_agent::owner::{self, Owner};
-use bellwether_agent::{agent, enrol, status};
+use bellwether_agent::owner::Owner;
+use bellwether_agent::program::{launch, self_test};
+use bellwether_agent::{enrol, status};
 use bellwether_package::Digest;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +33,9 @@ enum Command {
     Enroll(Enroll),
     /// Serve, watch, report, and follow the server's orders.
     Run(Common),
+    /// Find out whether this program can take over here, without changing anything.
+    #[command(hide = true)]
+    SelfTest(Common),
     /// Tell what serves in each slot, and what became of the last order.
     Status(Status),
     /// Look the configuration over.
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -91,10 +94,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Enroll(arguments) => enroll(&arguments),
-        Command::Run(arguments) => serve(Config::read(&arguments.config)?),
+        Command::Run(arguments) => Ok(ExitCode::from(launch::run(&arguments.config)?)),
+        Command::SelfTest(arguments) => {
+            self_test::self_test(&arguments.config)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Status(arguments) => {
             let config = Config::read(&arguments.common.config)?;
             let seen = status::look(&config)?;
@@ -103,18 +110,18 @@ fn run(command: Command) -> anyhow::Result<()> {
             } else {
                 seen.lines().iter().for_each(|line| println!("{line}"));
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::CheckConfig(arguments) => {
             let config = Config::read(&arguments.config)?;
             let path = arguments.config.display();
             println!("{path} is a valid configuration, of {}", config.device);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-fn enroll(arguments: &Enroll) -> anyhow::Result<()> {
+fn enroll(arguments: &Enroll) -> anyhow::Result<ExitCode> {
     let config = Config::read(&arguments.common.config)?;
     if let Some(owner) = Owner::other_than_root(&config.state_dir) {
         return enroll_as(owner, arguments);
@@ -127,11 +134,11 @@ fn enroll(arguments: &Enroll) -> anyhow::Result<()> {
     };
     enrol::enrol(&config, &request)?;
     println!("{} is enrolled", config.device);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Enrols as the service's user, who must be able to read what that makes.
-fn enroll_as(owner: Owner, arguments: &Enroll) -> anyhow::Result<()> {
+fn enroll_as(owner: Owner, arguments: &Enroll) -> anyhow::Result<ExitCode> {
     let claim = &arguments.claim_file;
     let mut command = owner
         .command(claim)
@@ -146,37 +153,5 @@ fn enroll_as(owner: Owner, arguments: &Enroll) -> anyhow::Result<()> {
         .status()
         .context("cannot become the user to whom the state folder belongs")?;
     anyhow::ensure!(status.success(), "the device is not enrolled");
-    Ok(())
-}
-
-fn serve(config: Config) -> anyhow::Result<()> {
-    owner::check(&config.state_dir)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(config.api.requests_max + agent::JOBS_MAX)
-        .enable_all()
-        .build()
-        .context("cannot start the agent's threads")?;
-    let manager = Manager::of(&Surroundings::of_process());
-    runtime.block_on(agent::run(config, manager, stopped()))?;
-    // A blocking download must not delay the end: what it wrote is resumed.
-    runtime.shutdown_background();
-    Ok(())
-}
-
-/// Ends when the service manager or a person asks for it.
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+/// Variables by which the service manager says where it listens and when.
+pub(crate) const VARIABLES: [&str; 3] = [SOCKET, WATCHDOG_USEC, WATCHDOG_PID];
+const SOCKET: &str = "NOTIFY_SOCKET";
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// Pings in one period of the watchdog: two may get lost.
 const PINGS_PER_PERIOD: u32 = 3;
 /// Longest sentence in bytes. The manager drops datagrams of more than 4096, pings included.
@@ -42,9 +47,9 @@ impl Surroundings {
     /// Those of this process.
     pub fn of_process() -> Self {
         Self {
-            socket: std::env::var_os("NOTIFY_SOCKET"),
-            watchdog_usec: std::env::var_os("WATCHDOG_USEC"),
-            watchdog_pid: std::env::var_os("WATCHDOG_PID"),
+            socket: std::env::var_os(SOCKET),
+            watchdog_usec: std::env::var_os(WATCHDOG_USEC),
+            watchdog_pid: std::env::var_os(WATCHDOG_PID),
         }
     }
 }

@@ -6,6 +6,7 @@ mod summary;
 pub(crate) mod words;
 
 use bellwether_package::UnixSecs;
+use bellwether_package::ids::AGENT_SLOT;
 use bellwether_protocol::{Health, Outcome, OutcomeKind};
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,11 @@ impl OutcomeView {
 }
 
 impl SlotView {
+    /// Whether this is the slot of the agent's own programs.
+    pub fn is_own(&self) -> bool {
+        self.slot == AGENT_SLOT
+    }
+
     /// What is there, a release or else a reason, and since when.
     pub fn standing(&self) -> Option<(String, UnixSecs)> {
         let what = self.serving.as_ref().or(self.reason.as_ref())?;

@@ -80,7 +80,9 @@ pub enum Desired {
 pub struct TrialLimits {
     /// A trial lasts at least that long.
     pub secs_min: u32,
-    /// A trial answers at least that many rows. With fewer it is held, however long it lasts.
+    /// A trial answers at least that many rows. With fewer it is held, however long it lasts. For the
+    /// device's own programs one report that the server has acknowledged is enough, and without any
+    /// they go back after `secs_max`.
     pub rows_min: u32,
     /// After that long a trial with too few rows is reported as held.
     pub secs_max: u32,

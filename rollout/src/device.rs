@@ -22,6 +22,10 @@
 //!   is space. Every other refusal is final for that order.
 //! - Any failure ends in serving the last good release, with a typed [`Outcome`].
 //!
+//! The slot of the device's own programs runs through the same states. To serve a release means to
+//! run it, to serve nothing means to run what was installed, and a row on trial is a report that the
+//! server has acknowledged. Its candidate never runs beside another.
+//!
 //! It knows no file, no network and no worker, and never asks for the time.
 
 pub mod drift;
@@ -258,6 +262,15 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
+    /// The device's own programs ended by themselves, or had to be ended, as often as is borne.
+    ProgramEnded {
+        /// Which.
+        release: PackageId,
+        /// Times that they were started.
+        starts: u32,
+        /// How they ended last.
+        last: WorkerDeath,
+    },
     /// Every outcome reported so far is in the outbox.
     Told,
 }
@@ -377,6 +390,11 @@ pub fn step(state: State, event: &Event, now: UnixSecs) -> (State, Actions) {
         Event::Looked { release, look } => step.looked(release, *look),
         Event::WorkerDied { release, how } => step.worker_died(release, *how),
         Event::Unservable { release, why } => step.unservable(release, *why),
+        Event::ProgramEnded {
+            release,
+            starts,
+            last,
+        } => step.program_ended(release, *starts, *last),
         Event::Told => step.told(),
     }
     (step.state, step.actions)

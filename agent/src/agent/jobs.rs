@@ -16,6 +16,7 @@ use crate::causes::with_causes;
 use crate::clock;
 use crate::config::Config;
 use crate::fetch::{self, FetchError};
+use crate::program::{self, Unready};
 use crate::proving;
 use crate::remote::Remote;
 use crate::trust::Trust;
@@ -58,6 +59,7 @@ pub(super) struct World {
     pub(super) config: Arc<Config>,
     pub(super) remote: Remote,
     pub(super) folder: PathBuf,
+    pub(super) config_path: PathBuf,
 }
 
 /// What waits and what is under way.
@@ -178,6 +180,17 @@ fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool)
 }
 
 fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> Event {
+    if slot.is_agent() {
+        return match program::verified(slot, release, trust, &world.config) {
+            Ok(_) => Event::Checked { release },
+            Err(Unready::Refused(why)) => Event::Refused { release, why },
+            Err(Unready::NoSpace { bytes, bytes_free }) => Event::NoSpace {
+                release,
+                bytes,
+                bytes_free,
+            },
+        };
+    }
     let attributes = world.config.attributes();
     let now = clock::now();
     match trust.verify_new(
@@ -199,7 +212,12 @@ fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> E
 
 fn prove(slot: &SlotName, release: PackageId, world: &World) -> Event {
     let path = fetch::path(&world.folder, release);
-    match proving::prove(&path, release, slot, &world.trust, &world.config) {
+    let proved = if slot.is_agent() {
+        program::prove(&world.config.state_dir, release, &world.config_path)
+    } else {
+        proving::prove(&path, release, slot, &world.trust, &world.config)
+    };
+    match proved {
         Ok(()) => Event::Proved { release },
         Err(why) => Event::ProofFailed { release, why },
     }

@@ -13,11 +13,20 @@ use super::{Agent, Message, jitter_secs};
 use crate::causes::with_causes;
 use crate::clock;
 use crate::fetch;
+use crate::program;
 use crate::trust::Trust;
 use crate::view::OutcomeView;
 
 impl Agent {
     pub(super) fn perform(&mut self, name: &SlotName, action: Action, now: UnixSecs) {
+        let action = if name.is_agent() {
+            match self.perform_own(name, action) {
+                Some(action) => action,
+                None => return,
+            }
+        } else {
+            action
+        };
         match action {
             // `drive` stored the state before it performed anything.
             Action::Persist => {}
@@ -103,6 +112,7 @@ impl Agent {
             config: self.config.clone(),
             remote: self.remote.clone(),
             folder: self.store.path(fetch::FOLDER),
+            config_path: self.own.config.clone(),
         };
         let messages = self.messages.clone();
         tokio::task::spawn_blocking(move || {
@@ -172,6 +182,9 @@ impl Agent {
             .collect();
         if let Err(error) = fetch::sweep(&self.store.path(fetch::FOLDER), &kept) {
             tracing::warn!(error = %with_causes(&error), "cannot remove old packages");
+        }
+        if let Err(error) = program::sweep(&self.config.state_dir, &kept) {
+            tracing::warn!(error = %with_causes(&error), "cannot remove old programs");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::{Record, Window};
 
+use super::own;
 use super::slot::Slot;
 use super::{Agent, Message};
 use crate::causes::with_causes;
@@ -209,7 +210,12 @@ impl Agent {
                 .map(|serving| serving.release())
                 .or(status.serving)
                 .map(|release| release.to_string()),
-            model: current.map(|serving| format!("{} {}", serving.model(), serving.version())),
+            model: match current {
+                _ if name.is_agent() => Some(own::model(&slot.state)),
+                current => {
+                    current.map(|serving| format!("{} {}", serving.model(), serving.version()))
+                }
+            },
             candidate: status.candidate.map(|release| release.to_string()),
             previous: status.previous.map(|release| release.to_string()),
             reason: self.answering.silence(name).map(|silence| silence.why),

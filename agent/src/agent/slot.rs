@@ -176,6 +176,24 @@ pub(super) fn stored(store: &Store) -> Result<Vec<SlotName>, StoreError> {
     Ok(names)
 }
 
+/// What is stored of a slot cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the state of slot {slot} is damaged, or of other software")]
+pub struct UnreadableSlot {
+    slot: SlotName,
+}
+
+/// The stored state of every slot, for whoever only looks.
+///
+/// # Errors
+///
+/// [`UnreadableSlot`] names the first that cannot be read.
+pub(crate) fn stored_states(store: &Store) -> Result<Vec<State>, UnreadableSlot> {
+    let names = stored(store).unwrap_or_default();
+    let read = |name: SlotName| load(store, &name).ok_or(UnreadableSlot { slot: name });
+    names.into_iter().map(read).collect()
+}
+
 pub(super) fn save(store: &Store, state: &State) -> Result<(), StoreError> {
     let encoded = postcard::to_stdvec(state).expect("a slot's state has only plain fields");
     let mut bytes = vec![VERSION];

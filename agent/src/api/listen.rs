@@ -1,8 +1,8 @@
 //! Where the local API listens, and its connections.
 
-use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::Config;
+use crate::program::Handed;
 use crate::store::{Store, StoreError, remove_file};
 
 /// The file in the state folder that tells where the API listens.
@@ -92,32 +93,61 @@ pub struct Listeners {
     page: Option<TcpListener>,
 }
 
-/// A Unix socket, removed when it is dropped.
+/// A Unix socket, removed when it is dropped unless another program goes on with it.
 #[derive(Debug)]
 struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    stays: bool,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // What stays is removed at the next start.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.stays {
+            // What is left of a killed agent is removed at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Binds what `config` says and writes where that is to the state folder.
+impl Listeners {
+    /// Copies of the sockets, for the program that goes on with them. One that cannot be copied is
+    /// made anew there.
+    pub fn copies(&self) -> Handed {
+        let copy = |socket: BorrowedFd<'_>| socket.try_clone_to_owned().ok();
+        Handed {
+            tcp: copy(self.tcp.as_fd()).map(Into::into),
+            unix: self
+                .unix
+                .as_ref()
+                .and_then(|unix| copy(unix.listener.as_fd()))
+                .map(Into::into),
+            page: self
+                .page
+                .as_ref()
+                .and_then(|page| copy(page.as_fd()))
+                .map(Into::into),
+        }
+    }
+}
+
+/// Binds what `config` says, unless it was `handed` over, and writes where that is to the state folder.
 ///
 /// A full disk is no reason not to serve: then the file is absent, and the log tells the address.
 ///
 /// # Errors
 ///
 /// [`ApiError`] when an address is occupied.
-pub async fn bind(config: &Config, store: &Store) -> Result<Listeners, ApiError> {
-    let (tcp, address) = bind_tcp("API", config.api.listen).await?;
-    let unix = config.api.socket.as_deref().map(bind_socket).transpose()?;
+pub async fn bind(config: &Config, store: &Store, handed: Handed) -> Result<Listeners, ApiError> {
+    let (tcp, address) = bind_tcp("API", config.api.listen, handed.tcp).await?;
+    let unix = config.api.socket.as_deref();
+    let unix = unix.map(|path| match taken(path, handed.unix) {
+        Some(socket) => Ok(socket),
+        None => bind_socket(path),
+    });
+    let unix = unix.transpose()?;
     let (page, page_address) = match &config.page {
-        Some(page) => bind_tcp("page", page.listen)
+        Some(page) => bind_tcp("page", page.listen, handed.page)
             .await
             .map(|(listener, address)| (Some(listener), Some(address)))?,
         None => (None, None),
@@ -145,15 +175,43 @@ pub async fn bind(config: &Config, store: &Store) -> Result<Listeners, ApiError>
 async fn bind_tcp(
     what: &'static str,
     address: SocketAddr,
+    handed: Option<std::net::TcpListener>,
 ) -> Result<(TcpListener, SocketAddr), ApiError> {
     let failed = |source| ApiError::Listen {
         what,
         address,
         source,
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    // One for another address is dropped: the configuration has changed.
+    let fits = |handed: &std::net::TcpListener| {
+        handed.local_addr().is_ok_and(|found| {
+            found == address || (address.port() == 0 && found.ip() == address.ip())
+        })
+    };
+    let taken = handed.filter(fits).and_then(|handed| {
+        handed.set_nonblocking(true).ok()?;
+        TcpListener::from_std(handed).ok()
+    });
+    let listener = match taken {
+        Some(listener) => listener,
+        None => TcpListener::bind(address).await.map_err(failed)?,
+    };
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// A Unix socket that was handed over, if it is the one that the configuration names.
+fn taken(path: &Path, handed: Option<std::os::unix::net::UnixListener>) -> Option<Socket> {
+    let handed = handed?;
+    if handed.local_addr().ok()?.as_pathname() != Some(path) || !path.exists() {
+        return None;
+    }
+    handed.set_nonblocking(true).ok()?;
+    Some(Socket {
+        listener: UnixListener::from_std(handed).ok()?,
+        path: path.to_owned(),
+        stays: false,
+    })
 }
 
 /// Binds a Unix socket in place of one that nobody listens on any more.
@@ -167,6 +225,7 @@ fn bind_socket(path: &Path) -> Result<Socket, ApiError> {
     let socket = Socket {
         listener,
         path: path.to_owned(),
+        stays: false,
     };
     let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
     std::fs::set_permissions(path, mode).map_err(failed)?;
@@ -192,32 +251,51 @@ fn remove_stale(path: &Path) -> std::io::Result<()> {
 }
 
 /// Answers on `listeners` until it is dropped with its task: by `api` to applications, by `page` on
-/// the page's own address.
-pub async fn serve(listeners: Listeners, api: Router, page: Router) -> Infallible {
+/// the page's own address. Once `stop` says so, no connection is taken any more, requests under way
+/// are answered, and it ends; whoever connects then waits for the program that goes on.
+pub async fn serve(
+    listeners: Listeners,
+    api: Router,
+    page: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let Listeners {
         tcp,
-        unix,
+        mut unix,
         page: own,
     } = listeners;
     let for_api = Rules {
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         router: api,
         idle_max: IDLE_SECS_MAX,
+        stop: stop.clone(),
     };
     let for_page = Rules {
         places: Arc::new(Semaphore::new(PAGE_CONNECTIONS_MAX)),
         router: page,
         idle_max: PAGE_IDLE_SECS_MAX,
+        stop: stop.clone(),
     };
     tokio::select! {
-        never = over_tcp(tcp, &for_api) => never,
-        never = over_unix(unix, &for_api) => never,
-        never = async {
+        () = over_tcp(tcp, &for_api) => {}
+        () = over_unix(unix.as_ref(), &for_api) => {}
+        () = async {
             match own {
                 Some(listener) => over_tcp(listener, &for_page).await,
                 None => std::future::pending().await,
             }
-        } => never,
+        } => {}
+        () = told(&mut stop) => {}
+    }
+    if let Some(unix) = &mut unix {
+        unix.stays = true;
+    }
+    // Each connection holds its place until it has ended.
+    for (places, all) in [
+        (for_api.places, CONNECTIONS_MAX),
+        (for_page.places, PAGE_CONNECTIONS_MAX),
+    ] {
+        let _ = places.acquire_many(all as u32).await;
     }
 }
 
@@ -226,37 +304,50 @@ struct Rules {
     places: Arc<Semaphore>,
     router: Router,
     idle_max: Duration,
+    stop: watch::Receiver<bool>,
 }
 
-async fn over_tcp(listener: TcpListener, rules: &Rules) -> Infallible {
+async fn over_tcp(listener: TcpListener, rules: &Rules) {
     loop {
         let place = rules.places.clone().acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 // An answer is written whole: waiting for more to send only delays it.
                 let _ = stream.set_nodelay(true);
-                let router = rules.router.clone();
-                tokio::spawn(connection(stream, router, rules.idle_max, place));
+                rules.answer(stream, place);
             }
             Err(error) => pause(&error).await,
         }
     }
 }
 
-async fn over_unix(socket: Option<Socket>, rules: &Rules) -> Infallible {
-    let Some(socket) = &socket else {
+async fn over_unix(socket: Option<&Socket>, rules: &Rules) {
+    let Some(socket) = socket else {
         return std::future::pending().await;
     };
     loop {
         let place = rules.places.clone().acquire_owned().await;
         match socket.listener.accept().await {
-            Ok((stream, _)) => {
-                let router = rules.router.clone();
-                tokio::spawn(connection(stream, router, rules.idle_max, place));
-            }
+            Ok((stream, _)) => rules.answer(stream, place),
             Err(error) => pause(&error).await,
         }
     }
+}
+
+impl Rules {
+    fn answer<P: Send + 'static>(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: P,
+    ) {
+        let (router, stop) = (self.router.clone(), self.stop.clone());
+        tokio::spawn(connection(stream, router, self.idle_max, place, stop));
+    }
+}
+
+/// Ends once `stop` says so, or nobody can say it any more.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn pause(error: &std::io::Error) {
@@ -270,13 +361,21 @@ async fn connection<P>(
     router: Router,
     idle_max: Duration,
     place: P,
+    mut stop: watch::Receiver<bool>,
 ) {
-    let ended = hyper::server::conn::http1::Builder::new()
+    let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle_max)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = told(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }

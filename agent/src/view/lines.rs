@@ -104,6 +104,9 @@ impl SlotView {
 
     /// What it serves, or why it does not.
     pub(crate) fn serves(&self, now: u64) -> String {
+        if let (true, Some(program)) = (self.is_own(), &self.model) {
+            return format!("runs {program}");
+        }
         let since = self.since.map(|since| now.saturating_sub(since));
         let since = since.map_or(String::new(), |secs| format!(" since {}", span(secs)));
         if let Some(reason) = &self.reason {

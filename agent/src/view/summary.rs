@@ -38,7 +38,7 @@ impl DeviceView {
             let sentence = not_serving(first, others, now);
             return summary(Mood::NotServing, sentence);
         }
-        if self.slots.is_empty() {
+        if self.slots.iter().all(SlotView::is_own) {
             let sentence = self.waiting(now);
             return summary(Mood::Look, sentence);
         }

@@ -10,6 +10,7 @@ use bellwether_agent::config::Config;
 use bellwether_agent::enrol::{Request, enrol};
 use bellwether_agent::view::{DeviceView, SlotView};
 use bellwether_package::PackageId;
+use bellwether_package::ids::AGENT_SLOT;
 use bellwether_protocol::{Desired, OutcomeKind, Record, TrialLimits};
 use serde_json::Value;
 
@@ -54,6 +55,10 @@ impl Agent {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.0.wait().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn exited(&mut self) -> Option<std::process::ExitStatus> {
@@ -210,6 +215,20 @@ impl Bench {
         self.server.assign(assignment);
     }
 
+    /// Orders the device's own programs, whose trial lasts no longer than `secs_max`.
+    pub(crate) fn order_programs(&mut self, desired: Desired, secs_max: u32) {
+        self.sequence += 1;
+        let limits = TrialLimits {
+            secs_max,
+            ..trial(0, 1)
+        };
+        let n = self.sequence;
+        let signed = self
+            .people
+            .assignment_for(DEVICE, AGENT_SLOT, n, desired, limits);
+        self.server.assign(signed);
+    }
+
     /// Uploads a package without ordering it.
     pub(crate) fn upload(&self, package: &Package) {
         let mut world = self.server.world();
@@ -260,6 +279,19 @@ impl Bench {
         (!view.device.is_empty()).then_some(view)
     }
 
+    /// The slot of the device's own programs.
+    pub(crate) fn own_slot(&self) -> Option<SlotView> {
+        let slots = self.status()?.slots;
+        slots.into_iter().find(SlotView::is_own)
+    }
+
+    /// The process that answers.
+    pub(crate) fn answering_pid(&self) -> Option<u32> {
+        let text = std::fs::read(self.state.join(ENDPOINTS)).ok()?;
+        let endpoints: Endpoints = serde_json::from_slice(&text).ok()?;
+        Some(endpoints.pid)
+    }
+
     pub(crate) fn slot(&self) -> Option<SlotView> {
         self.status()?
             .slots
@@ -269,13 +301,8 @@ impl Bench {
 
     /// Asks the slot for one row; status and answer.
     pub(crate) fn ask(&self, row: [f32; 2]) -> Option<(u16, Value)> {
-        let body = serde_json::json!({
-            "inputs": [{"name": "readings", "shape": [1, 2], "datatype": "FP32", "data": row}],
-        });
-        self.post(
-            &format!("/v2/models/{SLOT}/infer"),
-            body.to_string().as_bytes(),
-        )
+        let path = format!("/v2/models/{SLOT}/infer");
+        self.post(&path, body(row).as_bytes())
     }
 
     /// The scores of one row, and the release that gave them; waits until something serves.
@@ -319,6 +346,20 @@ impl Bench {
     }
 }
 
+/// Asks the slot for one row at `address`; the status of the answer.
+pub(crate) fn ask_at(address: &str, row: [f32; 2]) -> Option<u16> {
+    let url = format!("http://{address}/v2/models/{SLOT}/infer");
+    let answer = http().post(url).send(body(row).as_bytes()).ok()?;
+    Some(answer.status().as_u16())
+}
+
+fn body(row: [f32; 2]) -> String {
+    let body = serde_json::json!({
+        "inputs": [{"name": "readings", "shape": [1, 2], "datatype": "FP32", "data": row}],
+    });
+    body.to_string()
+}
+
 fn http() -> ureq::Agent {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -348,7 +389,7 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The worker's binary, built if it is not there yet.
-fn worker() -> PathBuf {
+pub(crate) fn worker() -> PathBuf {
     static WORKER: OnceLock<PathBuf> = OnceLock::new();
     WORKER
         .get_or_init(|| {

@@ -15,6 +15,7 @@ mod messages;
 mod model;
 mod package;
 mod people;
+mod programs;
 mod renewal;
 mod server;
 mod serving;

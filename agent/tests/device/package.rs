@@ -1,16 +1,20 @@
 //! Packages around the tiny models.
 
 use bellwether_drift::FieldBaseline;
+use bellwether_package::ids::AGENT_SLOT;
 use bellwether_package::sections::{
     Activation, Baseline, Budget, Contract, DType, Dim, Field, FieldKind, Golden, GoldenCase,
     GoldenOrigin, GoldenTensor, MissingRule, Port,
 };
 use bellwether_package::std_io::FromStd;
-use bellwether_package::write::{Draft, OnnxDraft, replace_approvals};
+use bellwether_package::write::{Draft, OnnxDraft, ProgramDraft, TargetDraft, replace_approvals};
 use bellwether_package::{ModelName, ModelVersion, PackageId, UnixSecs};
 use bellwether_protocol::Desired;
 
 use crate::people::People;
+
+/// The machine that the tests run on.
+pub(crate) const TARGET: &str = env!("BELLWETHER_TARGET");
 
 /// A package's bytes and id.
 #[derive(Clone)]
@@ -47,9 +51,46 @@ impl Package {
         Self::drafted(minor, onnx, answer, None)
     }
 
-    fn signed(self, people: &People) -> Self {
+    /// The device's own programs, approved by both approvers.
+    pub(crate) fn programs(people: &People, minor: u32, worker: &[u8], agent: &[u8]) -> Self {
+        let bare = Self::bare_programs(minor, TARGET, worker, agent);
+        let approvals = people.approvals_for(bare.id, AGENT_SLOT);
+        bare.carrying(approvals)
+    }
+
+    /// Programs for `target` without approvals.
+    pub(crate) fn bare_programs(minor: u32, target: &str, worker: &[u8], agent: &[u8]) -> Self {
+        let draft = ProgramDraft {
+            name: ModelName::new("bellwether-agent").unwrap(),
+            version: ModelVersion {
+                major: 1,
+                minor,
+                patch: 0,
+            },
+            created: UnixSecs(1),
+            card: None,
+            provenance: None,
+            targets: vec![TargetDraft {
+                triple: target.into(),
+                worker,
+                agent,
+            }],
+        };
         let mut bytes = FromStd::new(Vec::new());
+        let id = draft.write(&mut bytes).unwrap();
+        Self {
+            id,
+            bytes: bytes.into_inner(),
+        }
+    }
+
+    fn signed(self, people: &People) -> Self {
         let approvals = people.approvals(self.id);
+        self.carrying(approvals)
+    }
+
+    pub(crate) fn carrying(self, approvals: Vec<Vec<u8>>) -> Self {
+        let mut bytes = FromStd::new(Vec::new());
         replace_approvals(self.bytes.as_slice(), &mut bytes, approvals).unwrap();
         Self {
             id: self.id,

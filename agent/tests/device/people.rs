@@ -80,11 +80,15 @@ impl People {
     }
 
     pub(crate) fn approvals(&self, package: PackageId) -> Vec<Vec<u8>> {
+        self.approvals_for(package, SLOT)
+    }
+
+    pub(crate) fn approvals_for(&self, package: PackageId, slot: &str) -> Vec<Vec<u8>> {
         let approval = Approval {
             root: self.root(),
             package,
             decision: Decision::Approve,
-            slots: [SlotName::new(SLOT).unwrap()].into_iter().collect(),
+            slots: [SlotName::new(slot).unwrap()].into_iter().collect(),
             selectors: [Selector::everything()].into_iter().collect(),
             not_before: UnixSecs(0),
             expires: NEVER,
@@ -103,8 +107,19 @@ impl People {
         desired: Desired,
         trial: TrialLimits,
     ) -> Vec<u8> {
+        self.assignment_for(device, SLOT, n, desired, trial)
+    }
+
+    pub(crate) fn assignment_for(
+        &self,
+        device: &str,
+        slot: &str,
+        n: u64,
+        desired: Desired,
+        trial: TrialLimits,
+    ) -> Vec<u8> {
         let slot = SlotAssignment {
-            slot: SlotName::new(SLOT).unwrap(),
+            slot: SlotName::new(slot).unwrap(),
             desired,
             also_baseline: None,
             trial,

@@ -74,9 +74,9 @@ pub(super) async fn create(
     }
     let devices = u32::try_from(cohort.len()).unwrap_or(u32::MAX);
     let admissible = match previous {
-        Some(_) => policy.admissible(devices),
+        Some(_) if !slot.is_agent() => policy.admissible(devices),
         // Nothing is there to compare with, so no certainty can be asked for.
-        None => policy.admissible_uncompared(devices),
+        _ => policy.admissible_uncompared(devices),
     };
     admissible.map_err(|cause| {
         ApiError::conflict(

@@ -139,7 +139,10 @@ impl Order<'_> {
             release: self.row.release,
             length: self.length,
         };
-        let also_baseline = self.row.previous.filter(|id| *id != self.row.release);
+        // Programs have no baseline.
+        let counts = !self.row.slot.is_agent();
+        let previous = self.row.previous.filter(|_| counts);
+        let also_baseline = previous.filter(|id| *id != self.row.release);
         let order = SlotAssignment {
             also_baseline,
             ..self.of(desired, Some(true))

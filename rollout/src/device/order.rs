@@ -271,6 +271,7 @@ impl Step {
         }
         // There is nothing to compare with while no release answers.
         let answers = self.state.good.is_some() && self.state.disabled.is_none();
+        let answers = answers && !self.state.slot.is_agent();
         if order.trial.shadow.is_none() || !answers {
             return self.start_trial(order);
         }

@@ -176,6 +176,21 @@ impl Step {
         }
     }
 
+    /// On trial they are taken back; after their commit they give way to those before them.
+    pub(super) fn program_ended(&mut self, release: &PackageId, starts: u32, last: WorkerDeath) {
+        let kind = OutcomeKind::RolledBackItself(TrialFailure::ProgramEnded { starts, last });
+        if !self.state.slot.is_agent() {
+            // A model's slot has no installed programs to fall back to.
+            return;
+        }
+        let good = self.state.good.as_ref();
+        if self.is_on_trial(release) {
+            self.fail(kind);
+        } else if good.is_some_and(|good| good.release == *release) {
+            self.fall_back(kind);
+        }
+    }
+
     pub(super) fn unservable(&mut self, release: &PackageId, why: Refusal) {
         if self.is_on_trial(release) {
             let why = TrialFailure::Unservable(why);

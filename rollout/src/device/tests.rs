@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod programs;
 mod properties;
 mod shadowing;
 

@@ -1,4 +1,5 @@
-//! Whose doing is it? The table of docs/DRIFT.md, over the devices of both arms.
+//! Whose doing is it? The table of docs/DRIFT.md, over the devices of both arms. The devices' own
+//! programs have no figures: of them only outcomes are known.
 //!
 //! 1. Devices that sent enough are measured; the rest say nothing.
 //! 2. One device away from its cohort, judged by inputs under the older release's baseline, is a
@@ -35,6 +36,9 @@ pub(super) struct Look {
 }
 
 pub(super) fn look(policy: &Policy, rollout: &Rollout, snapshot: &Snapshot) -> Look {
+    if rollout.slot.is_agent() {
+        return Look::of(Reason::OutcomesAlone);
+    }
     let (windows_min, rows_min) = (policy.gates.windows_min, policy.gates.rows_min);
     let measured: Vec<Measured<'_>> = snapshot
         .devices

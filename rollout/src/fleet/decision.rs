@@ -239,6 +239,8 @@ pub enum Reason {
     },
     /// There is no older release to compare with.
     NothingToCompare,
+    /// The devices' own programs have no figures: outcomes, silence and soak decide.
+    OutcomesAlone,
     /// Too few treated devices have committed.
     Waiting {
         /// Devices that have.

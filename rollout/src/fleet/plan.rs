@@ -51,7 +51,8 @@ impl Planner<'_> {
             return Some(self.hold(Reason::SnapshotStale));
         }
         let admissible = match &self.rollout.previous {
-            // Without an older release no arms are compared.
+            // Programs have no figures, and without an older release there are no arms.
+            _ if self.rollout.slot.is_agent() => self.policy.admissible_uncompared(self.cohort()),
             None => self.policy.admissible_uncompared(self.cohort()),
             // Arms are checked before devices are bound to them; afterwards the figures tell.
             Some(_) if self.rollout.stage.is_some() => self.policy.check_figures(),
@@ -102,11 +103,9 @@ impl Planner<'_> {
     }
 
     fn go_on(&self, stage: usize, standing: &Standing<'_>, now: UnixSecs) -> Decision {
-        let compared = self
-            .snapshot
-            .devices
-            .iter()
-            .any(|view| !view.arm.is_treated());
+        let untreated = |view: &DeviceView| !view.arm.is_treated();
+        let has_figures = !self.rollout.slot.is_agent();
+        let compared = has_figures && self.snapshot.devices.iter().any(untreated);
         let look = look(self.policy, self.rollout, self.snapshot);
         match look.attribution {
             Some(Attribution::Release) => self.blame(self.policy.responses.release, look, standing),

@@ -100,6 +100,9 @@ impl fmt::Display for Reason {
                     "{measured} treated devices have sent enough for figures, {needed} must"
                 )
             }
+            Self::OutcomesAlone => f.write_str(
+                "programs are judged by what devices told of them, for they have no figures",
+            ),
             Self::NothingToCompare => f.write_str("there is no older release to compare with"),
             Self::Waiting {
                 succeeded,

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod bench;
+mod programs;
 mod properties;
 mod scores;
 mod stages;

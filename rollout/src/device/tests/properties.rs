@@ -49,6 +49,11 @@ fn any_event() -> impl Strategy<Value = Event> {
             let traffic = Traffic { rows, rows_failed, ..Traffic::default() };
             Event::Traffic { release: release(tag), traffic }
         }),
+        1 => tag.clone().prop_map(|tag| Event::ProgramEnded {
+            release: release(tag),
+            starts: 3,
+            last: WorkerDeath::Hung
+        }),
         2 => tag.prop_map(|tag| Event::WorkerDied {
             release: release(tag),
             how: WorkerDeath::Panicked

@@ -1,0 +1,292 @@
+//! The agent updates itself: real programs, real processes, whatever goes wrong.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bellwether_package::PackageId;
+use bellwether_protocol::{
+    Desired, Note, OutcomeKind, ProofFailure, Refusal, TrialFailure, WorkerDeath,
+};
+
+use crate::bench::{Agent, Bench, wait, worker};
+use crate::model;
+use crate::package::{Package, TARGET};
+
+/// Kills in an ordinary test run; more with `BELLWETHER_KILLS`.
+const KILLS: u64 = 6;
+/// Long enough for any trial that is meant to succeed.
+const LONG_SECS: u32 = 600;
+
+/// A program that passes its own test and then does `run`.
+fn script(run: &str) -> Vec<u8> {
+    format!("#!/bin/sh\n[ \"$1\" = self-test ] && exit 0\n{run}\n").into_bytes()
+}
+
+/// The real agent, told from others by what follows it.
+fn agent(tag: &str) -> Vec<u8> {
+    let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_bellwether-agent")).unwrap();
+    bytes.extend_from_slice(tag.as_bytes());
+    bytes
+}
+
+fn real(bench: &Bench, minor: u32) -> Package {
+    let worker = std::fs::read(worker()).unwrap();
+    Package::programs(&bench.people, minor, &worker, &agent(&minor.to_string()))
+}
+
+fn fake(bench: &Bench, minor: u32, run: &str) -> Package {
+    Package::programs(&bench.people, minor, b"no worker", &script(run))
+}
+
+/// A device that serves a model.
+fn serving() -> (Bench, Agent) {
+    let mut bench = Bench::new();
+    let agent = bench.start();
+    let model = Package::approved(&bench.people, 0, &model::times(2.0), |x| 2.0 * x);
+    bench.install(&model);
+    (bench, agent)
+}
+
+fn order(bench: &mut Bench, package: &Package, secs_max: u32) {
+    bench.upload(package);
+    bench.order_programs(package.desired(), secs_max);
+}
+
+/// The file that the answering process runs.
+fn runs(bench: &Bench) -> Option<PathBuf> {
+    let pid = bench.answering_pid()?;
+    std::fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+fn of_release(bench: &Bench, release: PackageId) -> PathBuf {
+    let state = bench.state.canonicalize().unwrap();
+    state
+        .join("programs")
+        .join(release.to_string())
+        .join("bellwether-agent")
+}
+
+fn installed() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_bellwether-agent"))
+}
+
+fn wait_committed(bench: &Bench, release: PackageId) {
+    let text = release.to_string();
+    wait("the commit of the programs", || {
+        let slot = bench.own_slot()?;
+        (slot.phase == "serving" && slot.serving.as_ref() == Some(&text)).then_some(())
+    });
+    assert_eq!(runs(bench), Some(of_release(bench, release)));
+}
+
+/// Goes back to what was installed, with this told, and the model serves on.
+fn goes_back(bench: &Bench, release: PackageId, told: &OutcomeKind) {
+    assert_eq!(&bench.wait_outcome(release), told);
+    let gone = "the programs' removal";
+    let programs = bench.state.join("programs").join(release.to_string());
+    wait(gone, || (!programs.exists()).then_some(()));
+    assert_eq!(runs(bench), Some(installed()));
+    assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+}
+
+#[test]
+fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
+    let (mut bench, mut agent) = serving();
+    let bench_address = bench.address();
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = std::thread::spawn({
+        let (stop, url) = (stop.clone(), bench_address);
+        move || ask_until(&stop, &url)
+    });
+    let next = real(&bench, 1);
+    order(&mut bench, &next, LONG_SECS);
+    wait_committed(&bench, next.id);
+    stop.store(true, Ordering::Relaxed);
+    let (asked, failed, longest) = asking.join().unwrap();
+    println!("{asked} requests during the update, {failed} failed, the longest took {longest:?}");
+    assert!(asked > 50, "{asked}");
+    assert_eq!(failed, 0);
+    assert_eq!(bench.wait_outcome(next.id), OutcomeKind::Committed);
+    // The process that was started watches; the next start becomes the program itself.
+    agent.kill();
+    let mut agent = bench.start();
+    assert_eq!(bench.answering_pid(), Some(agent.id()));
+    assert_eq!(runs(&bench), Some(of_release(&bench, next.id)));
+    assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+
+    // A third takes over from the second, and the first goes.
+    let third = real(&bench, 2);
+    order(&mut bench, &third, LONG_SECS);
+    wait_committed(&bench, third.id);
+    let slot = bench.own_slot().unwrap();
+    assert_eq!(slot.previous, Some(next.id.to_string()));
+
+    // An order to run none of them runs what was installed.
+    let reason = Note::new("back to the factory");
+    bench.order_programs(Desired::Disable { reason }, LONG_SECS);
+    wait("the installed program", || {
+        (runs(&bench)? == installed()).then_some(())
+    });
+    assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+    assert!(agent.exited().is_none());
+}
+
+/// Asks until it is told to stop, each time on a connection of its own.
+fn ask_until(stop: &AtomicBool, address: &str) -> (u32, u32, Duration) {
+    let (mut asked, mut failed, mut longest) = (0, 0, Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let status = crate::bench::ask_at(address, [1.0, 2.0]);
+        asked += 1;
+        if status != Some(200) {
+            eprintln!("a request failed: {status:?}");
+            failed += 1;
+        }
+        longest = longest.max(began.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    (asked, failed, longest)
+}
+
+#[test]
+fn programs_that_crash_at_start_are_taken_back() {
+    let (mut bench, _agent) = serving();
+    let bad = fake(&bench, 1, "kill -SEGV $$");
+    order(&mut bench, &bad, LONG_SECS);
+    let why = TrialFailure::ProgramEnded {
+        starts: 3,
+        last: WorkerDeath::Faulted { signal: 11 },
+    };
+    goes_back(&bench, bad.id, &OutcomeKind::RolledBackItself(why));
+    // The device takes the next one.
+    let good = real(&bench, 2);
+    order(&mut bench, &good, LONG_SECS);
+    wait_committed(&bench, good.id);
+}
+
+#[test]
+fn programs_that_hang_are_taken_back() {
+    let (mut bench, _agent) = serving();
+    let bad = fake(&bench, 1, "exec sleep 1000");
+    order(&mut bench, &bad, 3);
+    let why = TrialFailure::ProgramEnded {
+        starts: 1,
+        last: WorkerDeath::Hung,
+    };
+    goes_back(&bench, bad.id, &OutcomeKind::RolledBackItself(why));
+}
+
+#[test]
+fn programs_that_do_not_reach_the_server_are_taken_back_by_themselves() {
+    let (mut bench, _agent) = serving();
+    let next = real(&bench, 1);
+    order(&mut bench, &next, 4);
+    let file = of_release(&bench, next.id);
+    wait("the programs on disk", || file.exists().then_some(()));
+    bench.server.world().down = true;
+    wait("the new program", || (runs(&bench)? == file).then_some(()));
+    assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+    wait("the installed program", || {
+        (runs(&bench)? == installed()).then_some(())
+    });
+    bench.server.world().down = false;
+    let why = TrialFailure::ServerNotReached { secs: 4 };
+    goes_back(&bench, next.id, &OutcomeKind::RolledBackItself(why));
+}
+
+#[test]
+fn programs_that_fail_their_own_test_never_run() {
+    let (mut bench, _agent) = serving();
+    let bad = Package::programs(&bench.people, 1, b"no worker", b"#!/bin/sh\nexit 3\n");
+    order(&mut bench, &bad, LONG_SECS);
+    let told = OutcomeKind::FailedBeforeServing(ProofFailure::Other);
+    goes_back(&bench, bad.id, &told);
+    // The real agent finds that its own worker cannot run what serves.
+    let bad = Package::programs(&bench.people, 2, b"no worker", &agent("x"));
+    order(&mut bench, &bad, LONG_SECS);
+    let told = OutcomeKind::FailedBeforeServing(ProofFailure::Other);
+    goes_back(&bench, bad.id, &told);
+}
+
+#[test]
+fn programs_that_nobody_approved_or_for_another_machine_or_slot_are_refused() {
+    let (mut bench, _agent) = serving();
+    let run = script("exit 0");
+    let bare = Package::bare_programs(1, TARGET, b"no worker", &run);
+    order(&mut bench, &bare, LONG_SECS);
+    let refused = |why| OutcomeKind::Refused(why);
+    let why = Refusal::NotApproved {
+        persons: 0,
+        threshold: 2,
+    };
+    goes_back(&bench, bare.id, &refused(why));
+    let other = Package::bare_programs(2, "mips-unknown-linux-gnu", b"no worker", &run);
+    let approvals = bench.people.approvals_for(other.id, "agent");
+    let other = other.carrying(approvals);
+    order(&mut bench, &other, LONG_SECS);
+    goes_back(&bench, other.id, &refused(Refusal::NoVariant));
+    // Approved for the slot, and yet a model.
+    let model = Package::bare(7, &model::times(2.0), |x| 2.0 * x);
+    let approvals = bench.people.approvals_for(model.id, "agent");
+    let model = model.carrying(approvals);
+    order(&mut bench, &model, LONG_SECS);
+    goes_back(&bench, model.id, &refused(Refusal::ContractUnfit));
+}
+
+#[test]
+fn programs_that_were_changed_on_disk_are_not_started() {
+    let (mut bench, mut agent) = serving();
+    let next = real(&bench, 1);
+    order(&mut bench, &next, LONG_SECS);
+    wait_committed(&bench, next.id);
+    agent.kill();
+    let file = of_release(&bench, next.id);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.push(b'!');
+    std::fs::write(&file, bytes).unwrap();
+    let _agent = bench.start();
+    let told = OutcomeKind::Lost(Refusal::Damaged);
+    wait("the loss at the server", || {
+        (bench.wait_outcome(next.id) == told).then_some(())
+    });
+    assert_eq!(runs(&bench), Some(installed()));
+    assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+}
+
+#[test]
+fn killed_at_any_moment_of_an_update_the_device_ends_on_a_working_agent() {
+    let setting = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    let kills: u64 = setting("BELLWETHER_KILLS").unwrap_or(KILLS);
+    let seed: u64 = setting("BELLWETHER_SEED").unwrap_or(1);
+    println!("BELLWETHER_SEED={seed} BELLWETHER_KILLS={kills}");
+    let (mut bench, mut agent) = serving();
+    agent.kill();
+    let mut random = seed;
+    for kill in 0..kills {
+        let next = real(&bench, 1 + kill as u32);
+        order(&mut bench, &next, LONG_SECS);
+        let mut agent = bench.spawn();
+        // splitmix64: the moments of a seed are the same on every machine.
+        random = u64::wrapping_add(random, 0x9e37_79b9_7f4a_7c15);
+        let mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        std::thread::sleep(Duration::from_millis((mixed ^ (mixed >> 27)) % 4000));
+        agent.kill();
+        bench.server.world().down = true;
+        let mut agent = bench.start();
+        assert_eq!(
+            bench.scores([1.0, 2.0]).0,
+            [Some(2.0), Some(4.0)],
+            "kill {kill} of seed {seed}"
+        );
+        bench.server.world().down = false;
+        agent.kill();
+    }
+    let _agent = bench.start();
+    let last = real(&bench, 99);
+    order(&mut bench, &last, LONG_SECS);
+    wait_committed(&bench, last.id);
+    let programs = std::fs::read_dir(bench.state.join("programs")).unwrap();
+    assert!(programs.count() <= 2);
+}
