@@ -410,8 +410,6 @@ fn manager() -> Manager {
 fn ended(status: ExitStatus) -> Watched {
     match status.code() {
         Some(code) if code == i32::from(HAND_OVER) => Watched::Ended(None),
-        // Somebody told it to end, not through the launcher.
-        Some(0) => Watched::Stopped(status),
         _ => Watched::Ended(Some(death(status))),
     }
 }

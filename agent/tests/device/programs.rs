@@ -13,6 +13,7 @@ use bellwether_protocol::{
 use crate::bench::{Agent, Bench, wait, worker};
 use crate::model;
 use crate::package::{Package, TARGET};
+use crate::supervised::Manager;
 
 /// Kills in an ordinary test run; more with `BELLWETHER_KILLS`.
 const KILLS: u64 = 6;
@@ -44,9 +45,12 @@ fn fake(bench: &Bench, minor: u32, run: &str) -> Package {
 fn serving() -> (Bench, Agent) {
     let mut bench = Bench::new();
     let agent = bench.start();
-    let model = Package::approved(&bench.people, 0, &model::times(2.0), |x| 2.0 * x);
-    bench.install(&model);
+    bench.install(&doubling(&bench));
     (bench, agent)
+}
+
+fn doubling(bench: &Bench) -> Package {
+    Package::approved(&bench.people, 0, &model::times(2.0), |x| 2.0 * x)
 }
 
 fn order(bench: &mut Bench, package: &Package, secs_max: u32) {
@@ -93,7 +97,10 @@ fn goes_back(bench: &Bench, release: PackageId, told: &OutcomeKind) {
 
 #[test]
 fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
-    let (mut bench, mut agent) = serving();
+    let mut bench = Bench::new();
+    let manager = Manager::at_a_path(&bench);
+    let mut agent = manager.start(&bench);
+    bench.install(&doubling(&bench));
     let bench_address = bench.address();
     let stop = Arc::new(AtomicBool::new(false));
     let asking = std::thread::spawn({
@@ -109,8 +116,18 @@ fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
     assert!(asked > 50, "{asked}");
     assert_eq!(failed, 0);
     assert_eq!(bench.wait_outcome(next.id), OutcomeKind::Committed);
+    // A service manager sees one process that is ready and alive, and never one that stops.
+    let told = std::iter::from_fn(|| manager.hears(Duration::from_millis(10)));
+    let told: Vec<String> = told.collect();
+    assert!(
+        told.iter().all(|text| !text.contains("STOPPING")),
+        "{told:?}"
+    );
+    manager.hears_of("WATCHDOG=1");
     // The process that was started watches; the next start becomes the program itself.
-    agent.kill();
+    assert_ne!(bench.answering_pid(), Some(agent.id()));
+    assert!(agent.stop().success());
+    manager.hears_of("STOPPING=1");
     let mut agent = bench.start();
     assert_eq!(bench.answering_pid(), Some(agent.id()));
     assert_eq!(runs(&bench), Some(of_release(&bench, next.id)));

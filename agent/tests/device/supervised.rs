@@ -16,13 +16,13 @@ const WATCHDOG: &str = "2000000";
 /// No ping for so long, and a manager would have acted.
 const PERIOD: Duration = Duration::from_secs(2);
 
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
     name: String,
 }
 
 impl Manager {
-    fn at_a_path(bench: &Bench) -> Self {
+    pub(crate) fn at_a_path(bench: &Bench) -> Self {
         let path = bench.state.with_file_name("notify");
         Self {
             socket: UnixDatagram::bind(&path).unwrap(),
@@ -39,19 +39,19 @@ impl Manager {
         }
     }
 
-    fn start(&self, bench: &Bench) -> Agent {
+    pub(crate) fn start(&self, bench: &Bench) -> Agent {
         bench.spawn_with(&[("NOTIFY_SOCKET", &self.name), ("WATCHDOG_USEC", WATCHDOG)])
     }
 
     /// The next datagram, if one comes in time.
-    fn hears(&self, within: Duration) -> Option<String> {
+    pub(crate) fn hears(&self, within: Duration) -> Option<String> {
         self.socket.set_read_timeout(Some(within)).unwrap();
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).ok()?;
         Some(String::from_utf8(bytes[..length].to_vec()).unwrap())
     }
 
-    fn hears_of(&self, what: &str) -> String {
+    pub(crate) fn hears_of(&self, what: &str) -> String {
         wait(what, || {
             self.hears(Duration::from_secs(1))
                 .filter(|text| text.lines().any(|line| line.starts_with(what)))
