@@ -22,6 +22,11 @@ use crate::trust::{Trust, TrustError};
 /// How long it may take: a small board starts its worker and runs golden vectors meanwhile.
 const WITHIN: Duration = Duration::from_secs(120);
 
+/// Attempts to start it while its file is still open for writing.
+const SPAWN_ATTEMPTS_MAX: u32 = 40;
+/// Pause between two of them.
+const SPAWN_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why a program cannot take over here.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfTestError {
@@ -130,7 +135,7 @@ pub(crate) fn prove(
         .build();
     let ended = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let mut child = command.spawn()?;
+            let mut child = spawn(&mut command).await?;
             match tokio::time::timeout(WITHIN, child.wait()).await {
                 Ok(status) => status.map(Some),
                 Err(_) => child.kill().await.map(|()| None),
@@ -144,6 +149,24 @@ pub(crate) fn prove(
         Err(error) => {
             tracing::error!(%error, "the new program cannot be started");
             Err(ProofFailure::Unsupported)
+        }
+    }
+}
+
+/// A worker that is being started by another thread at this moment may hold the file that was just
+/// written, until it is a program of its own.
+async fn spawn(command: &mut tokio::process::Command) -> std::io::Result<tokio::process::Child> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match command.spawn() {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ExecutableFileBusy
+                    && attempts < SPAWN_ATTEMPTS_MAX =>
+            {
+                tokio::time::sleep(SPAWN_PAUSE).await;
+            }
+            spawned => return spawned,
         }
     }
 }

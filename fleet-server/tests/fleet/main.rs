@@ -10,4 +10,5 @@ mod full_disk;
 mod ingest;
 mod isolation;
 mod operation;
+mod programs;
 mod rollout;

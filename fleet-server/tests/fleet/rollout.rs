@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Device, Fleet, Mqtt, SLOT, eventually, told, window};
 
-fn policy(treated: u32) -> Value {
+pub(crate) fn policy(treated: u32) -> Value {
     json!({
         "stages": [
             { "treated": { "devices": treated }, "soak_secs": 0 },
@@ -36,17 +36,17 @@ fn policy(treated: u32) -> Value {
 }
 
 /// A device at its post: it obeys, and tells.
-struct Worker {
+pub(crate) struct Worker {
     device: Device,
     mqtt: Mqtt,
     /// What it serves.
     serves: Option<PackageId>,
     /// The last assignment, and its order.
-    last: Option<(Assignment, SlotAssignment)>,
+    pub(crate) last: Option<(Assignment, SlotAssignment)>,
 }
 
 impl Worker {
-    fn of(device: Device) -> Self {
+    pub(crate) fn of(device: Device) -> Self {
         let mqtt = Self::subscribed(&device);
         Self {
             device,
@@ -74,7 +74,7 @@ impl Worker {
     }
 
     /// Waits for an order to serve this release, carries it out and tells how it went.
-    fn obey(&mut self, fleet: &Fleet, release: PackageId, kind: OutcomeKind) {
+    pub(crate) fn obey(&mut self, fleet: &Fleet, release: PackageId, kind: OutcomeKind) {
         let topic = Topic::Assignment(self.device.id.clone());
         let (assignment, order) = eventually("the order", || {
             let assignment = fleet.open(&self.device, &self.mqtt.next(&topic));
@@ -96,14 +96,23 @@ impl Worker {
 }
 
 fn roll_out(fleet: &Fleet, release: PackageId, policy: &Value) -> (u16, Value) {
+    roll_out_in(SLOT, fleet, release, policy)
+}
+
+pub(crate) fn roll_out_in(
+    slot: &str,
+    fleet: &Fleet,
+    release: PackageId,
+    policy: &Value,
+) -> (u16, Value) {
     let request = json!({
-        "slot": SLOT, "release": release.to_string(), "selector": "class=pump", "policy": policy,
+        "slot": slot, "release": release.to_string(), "selector": "class=pump", "policy": policy,
         "start": true,
     });
     fleet.operator().post("/v1/rollouts", &request)
 }
 
-fn state(fleet: &Fleet, id: u64, wanted: &str) -> Value {
+pub(crate) fn state(fleet: &Fleet, id: u64, wanted: &str) -> Value {
     let mut last = Value::Null;
     let began = std::time::Instant::now();
     loop {
@@ -140,7 +149,7 @@ fn settled() -> (Fleet, Vec<Worker>, PackageId, PackageId) {
 }
 
 /// The devices of a rollout that are treated, by their places among the workers.
-fn treated(fleet: &Fleet, id: u64, count: usize) -> Vec<usize> {
+pub(crate) fn treated(fleet: &Fleet, id: u64, count: usize) -> Vec<usize> {
     eventually("the stage's devices", || {
         let (_, shown) = fleet.operator().get(&format!("/v1/rollouts/{id}"));
         let devices = shown["device_states"].as_array()?;

@@ -279,13 +279,17 @@ impl Fleet {
 
     /// Uploads a package of that version, approved by these persons.
     pub(crate) fn release(&self, major: u32, persons: &[u8]) -> PackageId {
-        let bytes = package(major);
-        let (status, answer) = self.operator().post_bytes("/v1/packages", &bytes);
+        self.release_of(&package(major), &[SLOT], persons)
+    }
+
+    /// Uploads these bytes, approved for these slots by these persons.
+    pub(crate) fn release_of(&self, bytes: &[u8], slots: &[&str], persons: &[u8]) -> PackageId {
+        let (status, answer) = self.operator().post_bytes("/v1/packages", bytes);
         assert_eq!(status, 201, "{answer}");
-        let id = id_of(&bytes);
+        let id = id_of(bytes);
         assert_eq!(answer["id"], id.to_string());
         for person in persons {
-            let signed = approval(self.root(), id)
+            let signed = approval_for(self.root(), id, slots)
                 .sign(&key(*person))
                 .expect("signed");
             let path = format!("/v1/packages/{id}/approvals");

@@ -8,7 +8,8 @@ use bellwether_package::sections::{
     GoldenTensor, MissingRule, Port,
 };
 use bellwether_package::sign::public_key;
-use bellwether_package::write::{Draft, OnnxDraft};
+use bellwether_package::std_io::FromStd;
+use bellwether_package::write::{Draft, OnnxDraft, ProgramDraft, TargetDraft};
 use bellwether_package::{
     Manifest, ModelName, ModelVersion, PackageId, PublicKey, RootId, Selector, SlotName, UnixSecs,
 };
@@ -43,11 +44,16 @@ pub(crate) fn root_document(director: PublicKey) -> RootDocument {
 }
 
 pub(crate) fn approval(root: RootId, package: PackageId) -> Approval {
+    approval_for(root, package, &[SLOT])
+}
+
+pub(crate) fn approval_for(root: RootId, package: PackageId, slots: &[&str]) -> Approval {
+    let slot = |name: &&str| SlotName::new(name).expect("a name");
     Approval {
         root,
         package,
         decision: Decision::Approve,
-        slots: [SlotName::new(SLOT).expect("a name")].into_iter().collect(),
+        slots: slots.iter().map(slot).collect(),
         selectors: [Selector::new("class=pump").expect("a selector")]
             .into_iter()
             .collect(),
@@ -148,6 +154,29 @@ pub(crate) fn package(major: u32) -> Vec<u8> {
         micro: None,
     };
     draft.to_vec().expect("a valid draft")
+}
+
+/// A package of the device's own programs.
+pub(crate) fn programs(major: u32) -> Vec<u8> {
+    let draft = ProgramDraft {
+        name: ModelName::new("bellwether-agent").expect("a name"),
+        version: ModelVersion {
+            major,
+            minor: 0,
+            patch: 0,
+        },
+        created: UnixSecs(1_790_000_000),
+        card: None,
+        provenance: None,
+        targets: vec![TargetDraft {
+            triple: "x86_64-unknown-linux-gnu".to_owned(),
+            worker: b"a worker",
+            agent: b"an agent",
+        }],
+    };
+    let mut bytes = FromStd::new(Vec::new());
+    draft.write(&mut bytes).expect("a valid draft");
+    bytes.into_inner()
 }
 
 pub(crate) fn id_of(package: &[u8]) -> PackageId {
