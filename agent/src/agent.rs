@@ -4,6 +4,7 @@
 //! what follows, stores the next state, and performs the actions. Whatever takes long (network,
 //! hashing, proving, opening a session) is a job on another thread that ends in a message.
 
+mod health;
 mod jobs;
 mod own;
 mod perform;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::assignment::{Addressee, SLOTS_MAX};
 use bellwether_protocol::{
-    Ack, AssignmentError, BootId, ClockState, Health, Window, decode, open_assignment,
+    Ack, AssignmentError, BootId, ClockState, Health, Served, Window, decode, open_assignment,
 };
 use bellwether_rollout::device::{Action, Event, State, step};
 use tokio::sync::{Notify, mpsc, watch};
@@ -51,8 +52,9 @@ use slot::Slot;
 pub(crate) use slot::{UnreadableSlot, stored_states};
 
 /// Blocking threads that the agent needs beside its API's: one for the job at hand, one a slot
-/// that opens a session, one to look up the broker's name, and one that renews the certificate.
-pub const JOBS_MAX: usize = SLOTS_MAX + 3;
+/// that opens a session, one to look up the broker's name, one that renews the certificate, and one
+/// that waits for sensors.
+pub const JOBS_MAX: usize = SLOTS_MAX + 4;
 /// Messages that wait for the owner; whoever sends more waits.
 const MESSAGES_MAX: usize = 64;
 /// Reports handed to the link at once; the rest stays in the outbox.
@@ -115,6 +117,7 @@ enum Message {
     Done(Box<Done>),
     Opened(Box<slot::Opened>),
     Windows(Vec<Window>),
+    Measured(Box<health::Measured>),
 }
 
 /// The owner.
@@ -134,7 +137,10 @@ struct Agent {
     labels: Arc<Labels>,
     slots: BTreeMap<SlotName, Slot>,
     jobs: Jobs,
-    sensors: Sensors,
+    /// Away while they are being read.
+    sensors: Option<Sensors>,
+    /// Since the last health record.
+    served: Served,
     messages: mpsc::Sender<Message>,
     reports: mpsc::Sender<Sending>,
     view: watch::Sender<DeviceView>,
@@ -215,7 +221,8 @@ pub async fn run(
         labels: Arc::new(Labels::new(boot.0)),
         slots: BTreeMap::new(),
         jobs: Jobs::default(),
-        sensors: Sensors::open(),
+        sensors: Some(Sensors::default()),
+        served: Served::default(),
         messages,
         reports,
         view,
@@ -355,6 +362,7 @@ impl Agent {
             Message::Done(done) => self.done(*done),
             Message::Opened(opened) => self.opened(*opened),
             Message::Windows(windows) => self.keep_windows(windows),
+            Message::Measured(measured) => self.measured(*measured),
         }
     }
 
@@ -509,6 +517,7 @@ impl Agent {
             let watched = self.slots.get(&name).map(Slot::watched);
             for (release, traffic, deaths) in watched.into_iter().flatten() {
                 for how in deaths {
+                    self.served.worker_deaths = self.served.worker_deaths.saturating_add(1);
                     tracing::warn!(slot = %name, release = %release.short(), %how, "worker died");
                     let text = format!("its worker {how}");
                     self.events.note(clock::now().0, Some(name.as_str()), text);
@@ -548,7 +557,7 @@ impl Agent {
         }
         if monotonic >= self.health_at {
             self.health_at = monotonic + secs(self.config.report.health_secs);
-            self.take_health(now);
+            self.take_health();
         }
         if monotonic >= self.refresh_at {
             let every = self.config.report.trust_secs;

@@ -1,71 +1,81 @@
-//! How the device itself is: processor, memory, storage, warmth, clock.
+//! How the device itself is: processor, memory, storage, warmth, network, battery.
+//!
+//! All of it comes from small files below `/proc` and `/sys`, read when a report is due and not
+//! kept open. A sensor's driver may take its time, or never answer: measure on a thread that can be
+//! spared.
 
-use std::path::Path;
+mod battery;
+mod files;
+mod network;
+mod processor;
+mod warmth;
 
-use bellwether_protocol::{ClockState, Health};
-use sysinfo::{Components, System};
+use std::path::{Path, PathBuf};
 
-/// Sensors that are read at most; a server board has dozens, a device a few.
-const SENSORS_MAX: usize = 64;
+use bellwether_protocol::{Health, Room};
 
-/// The sensors, kept open between readings: processor use is a difference of two.
-#[derive(Default)]
+use processor::Ticks;
+
+/// Reads the sensors. It lives as long as the agent: processor use is a difference of two readings.
+#[derive(Debug)]
 pub struct Sensors {
-    system: Option<System>,
-    components: Option<Components>,
+    /// `/`, but for tests.
+    root: PathBuf,
+    ticks: Option<Ticks>,
+}
+
+impl Default for Sensors {
+    fn default() -> Self {
+        Self::below(Path::new("/"))
+    }
 }
 
 impl Sensors {
-    /// Opens what the device has.
-    pub fn open() -> Self {
+    /// The sensors whose files lie below `root`.
+    fn below(root: &Path) -> Self {
         Self {
-            system: System::new().ok(),
-            components: Components::new_with_refreshed_list().ok(),
+            root: root.to_owned(),
+            ticks: Ticks::read(root),
         }
     }
 
-    /// One reading. What cannot be measured is `None`.
-    pub fn read(&mut self, state_dir: &Path, clock: ClockState) -> Health {
-        let mut health = Health {
-            cpu_permille: None,
-            memory_bytes_used: None,
-            memory_bytes: None,
-            disk_bytes_free: None,
-            disk_bytes: None,
-            temperature_centi_c: self.warmest_centi_c(),
-            load_centi: System::load_average()
-                .ok()
-                .map(|load| (load.one * 100.0) as u32),
-            uptime_secs: System::uptime().unwrap_or(0),
-            agent_version: env!("CARGO_PKG_VERSION").try_into().unwrap_or_default(),
-            clock,
-        };
-        if let Some(system) = &mut self.system {
-            system.refresh_cpu_usage();
-            system.refresh_memory();
-            let share = system.global_cpu_usage().clamp(0.0, 100.0);
-            health.cpu_permille = Some((share * 10.0) as u16);
-            health.memory_bytes_used = Some(system.used_memory());
-            health.memory_bytes = Some(system.total_memory());
+    /// One reading. What cannot be measured is `None`; clock, what was served and the last outcome
+    /// are for the caller to add. Blocking.
+    pub fn measure(&mut self, state_dir: &Path) -> Health {
+        let root = self.root.as_path();
+        Health {
+            agent_version: env!("CARGO_PKG_VERSION").parse().ok(),
+            uptime_secs: processor::uptime_secs(root).unwrap_or(0),
+            cpu_permille: processor::busy_permille(root, &mut self.ticks),
+            load_centi: processor::load_centi(root),
+            memory: memory(root),
+            disk: storage(state_dir).map(|(free, all)| Room {
+                kib: all / 1024,
+                kib_free: free / 1024,
+            }),
+            temperature_centi_c: warmth::warmest_centi_c(root),
+            network: network::read(root),
+            battery: battery::read(root),
+            agent_kib: kib(root, "proc/self/status", "VmRSS").and_then(|kib| kib.try_into().ok()),
+            ..Health::default()
         }
-        if let Some((free, all)) = storage(state_dir) {
-            health.disk_bytes_free = Some(free);
-            health.disk_bytes = Some(all);
-        }
-        health
     }
+}
 
-    fn warmest_centi_c(&mut self) -> Option<i32> {
-        let components = self.components.as_mut()?;
-        components.refresh(false);
-        components
-            .iter()
-            .take(SENSORS_MAX)
-            .filter_map(|component| component.temperature())
-            .filter(|celsius| celsius.is_finite())
-            .map(|celsius| (celsius * 100.0) as i32)
-            .max()
-    }
+fn memory(root: &Path) -> Option<Room> {
+    let figure = |name| kib(root, "proc/meminfo", name);
+    Some(Room {
+        kib: figure("MemTotal")?,
+        kib_free: figure("MemAvailable")?,
+    })
+}
+
+/// A line such as `MemTotal:  1926392 kB`.
+fn kib(root: &Path, path: &str, name: &str) -> Option<u64> {
+    let text = files::text(&root.join(path))?;
+    let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// Free and all bytes of the disk that holds `folder`.
@@ -78,14 +88,4 @@ pub fn storage(folder: &Path) -> Option<(u64, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reading_has_memory_and_storage() {
-        let health = Sensors::open().read(Path::new("/"), ClockState::Plausible);
-        assert!(health.memory_bytes.is_some_and(|bytes| bytes > 0));
-        assert!(health.disk_bytes.is_some_and(|bytes| bytes > 0));
-        assert!(health.disk_bytes_free <= health.disk_bytes);
-    }
-}
+mod tests;

@@ -54,7 +54,7 @@ impl Kind {
 
     fn of(record: &Record) -> Self {
         match record {
-            Record::Health(_) => Self::Health,
+            Record::Health(_) | Record::BriefHealth(_) => Self::Health,
             Record::Status(_) => Self::Status,
             Record::Window(_) | Record::Labels(_) => Self::Window,
             Record::Outcome(_) => Self::Outcome,

@@ -372,6 +372,12 @@ impl Serving {
         traffic.rows_disagreeing = disagreeing.saturating_add(comparison.rows_disagreeing);
     }
 
+    /// The most memory that its worker has held at once; `None` while a request is under way.
+    pub fn worker_bytes(&self) -> Option<u64> {
+        let inner = self.inner.try_lock().ok()?;
+        Some(inner.session.memory_bytes_peak()).filter(|bytes| *bytes > 0)
+    }
+
     fn note_memory(&self, inner: &Inner) {
         let peak = inner.session.memory_bytes_peak();
         self.watched().traffic.memory_bytes_peak = (peak > 0).then_some(peak);

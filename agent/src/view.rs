@@ -7,7 +7,7 @@ pub(crate) mod words;
 
 use bellwether_package::UnixSecs;
 use bellwether_package::ids::AGENT_SLOT;
-use bellwether_protocol::{Health, Outcome, OutcomeKind};
+use bellwether_protocol::{Health, Outcome, OutcomeKind, OutcomeWord};
 use serde::{Deserialize, Serialize};
 
 pub use summary::{Mood, Summary};
@@ -103,6 +103,8 @@ pub struct OutcomeView {
     pub what: String,
     /// Why, if there is more to say.
     pub why: Option<String>,
+    /// What happened, as the server's API calls it.
+    pub word: Option<OutcomeWord>,
     /// Whether the release ordered does not serve, though it should.
     pub failed: bool,
     /// Whether nothing serves because of it.
@@ -138,6 +140,7 @@ impl OutcomeView {
             text: outcome.kind.to_string(),
             what: what.to_owned(),
             why,
+            word: Some(outcome.kind.word()),
             failed: !fine,
             silenced: !matches!(outcome.kind, Kind::Committed | Kind::RolledBackByOrder),
         }

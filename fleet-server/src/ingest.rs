@@ -141,6 +141,9 @@ async fn put(
 ) -> Result<(), StoreError> {
     match &report.record {
         Record::Health(health) => reports::put_health(tx, device, health, report.at).await,
+        Record::BriefHealth(brief) => {
+            reports::put_health(tx, device, &brief.into(), report.at).await
+        }
         Record::Status(status) => {
             let others = reports::slots_other_than(tx, device, &status.slot).await?;
             if others >= SLOTS_TOLD_MAX {

@@ -7,6 +7,7 @@
 //! | [`message`] | version byte, bounds, encoding and decoding of every message |
 //! | [`assignment`] | down: the signed desired state of one device |
 //! | [`report`] | up: windows of counts, health, outcomes, status |
+//! | [`health`] | up: how the device itself is |
 //! | [`window`] | one window of counts, and whether it can be true |
 //! | [`labels`] | up: what late labels say of predictions, in counts |
 //! | [`outcome`] | what became of an assignment, with the figures |
@@ -21,6 +22,7 @@ extern crate alloc;
 
 pub mod ack;
 pub mod assignment;
+pub mod health;
 pub mod ids;
 pub mod labels;
 pub mod message;
@@ -35,12 +37,18 @@ pub use assignment::{
     Assignment, AssignmentError, Desired, DriftLimits, ShadowLimits, SlotAssignment, TrialLimits,
     open_assignment,
 };
+pub use health::{
+    Battery, BatteryState, BriefHealth, ClockState, Health, LastOutcome, LinkKind, Network, Room,
+    Served,
+};
 pub use ids::{BootId, DeviceId, RolloutId, Sequence};
 pub use labels::{Confusion, Errors, ImpossibleLabels, Labels, Tally};
 pub use message::{Message, MessageError, decode, encode};
 pub use note::Note;
-pub use outcome::{Outcome, OutcomeKind, ProofFailure, Refusal, TrialFailure, WorkerDeath};
-pub use report::{ClockState, Health, Phase, Record, Report, Status};
+pub use outcome::{
+    Outcome, OutcomeKind, OutcomeWord, ProofFailure, Refusal, TrialFailure, WorkerDeath,
+};
+pub use report::{Phase, Record, Report, Status};
 pub use topic::{Topic, TopicError};
 pub use window::{ErrorCounts, Expected, Fields, Impossible, Latency, Window};
 

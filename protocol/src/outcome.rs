@@ -48,6 +48,59 @@ pub enum OutcomeKind {
     Lost(Refusal),
 }
 
+/// What happened, in a word, without its figures. Append only, as [`OutcomeKind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutcomeWord {
+    /// [`OutcomeKind::Refused`].
+    Refused,
+    /// [`OutcomeKind::FailedBeforeServing`].
+    FailedBeforeServing,
+    /// [`OutcomeKind::Committed`].
+    Committed,
+    /// [`OutcomeKind::RolledBackItself`].
+    RolledBackItself,
+    /// [`OutcomeKind::RolledBackByOrder`].
+    RolledBackByOrder,
+    /// [`OutcomeKind::Disabled`].
+    Disabled,
+    /// [`OutcomeKind::UnableToRollBack`].
+    UnableToRollBack,
+    /// [`OutcomeKind::Lost`].
+    Lost,
+}
+
+impl OutcomeKind {
+    /// Which of these it is.
+    pub fn word(&self) -> OutcomeWord {
+        match self {
+            Self::Refused(_) => OutcomeWord::Refused,
+            Self::FailedBeforeServing(_) => OutcomeWord::FailedBeforeServing,
+            Self::Committed => OutcomeWord::Committed,
+            Self::RolledBackItself(_) => OutcomeWord::RolledBackItself,
+            Self::RolledBackByOrder => OutcomeWord::RolledBackByOrder,
+            Self::Disabled(_) => OutcomeWord::Disabled,
+            Self::UnableToRollBack(_) => OutcomeWord::UnableToRollBack,
+            Self::Lost(_) => OutcomeWord::Lost,
+        }
+    }
+}
+
+impl fmt::Display for OutcomeWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Refused => "refused",
+            Self::FailedBeforeServing => "failed-before-serving",
+            Self::Committed => "committed",
+            Self::RolledBackItself => "rolled-back-itself",
+            Self::RolledBackByOrder => "rolled-back-by-order",
+            Self::Disabled => "disabled",
+            Self::UnableToRollBack => "unable-to-roll-back",
+            Self::Lost => "lost",
+        })
+    }
+}
+
 /// Why a package was never run. Append only: devices in the field keep these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {

@@ -4,14 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
 
+use crate::health::{BriefHealth, Health};
 use crate::ids::{BootId, RolloutId, Sequence};
 use crate::labels::Labels;
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::window::Window;
-
-/// Longest agent version in bytes.
-pub const AGENT_VERSION_BYTES_MAX: usize = 24;
 
 /// One record of a device's outbox. `(boot, seq)` names it: the server stores it once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,14 +31,16 @@ pub struct Report {
 pub enum Record {
     /// Counts of one slot over a stretch of time.
     Window(Window),
-    /// How the device itself is.
-    Health(Health),
+    /// How the device itself is, as agents told it before they had [`Record::Health`].
+    BriefHealth(BriefHealth),
     /// What became of an order.
     Outcome(Outcome),
     /// What a slot does now.
     Status(Status),
     /// What late labels said of a slot's predictions.
     Labels(Labels),
+    /// How the device itself is.
+    Health(Health),
 }
 
 impl Message for Report {
@@ -48,44 +48,6 @@ impl Message for Report {
     /// A window of 256 exported fields under 16 bins; far below what brokers take by default.
     const BYTES_MAX: usize = 16 * 1024;
     const NAME: &'static str = "report";
-}
-
-/// How the device itself is. `None`: it cannot be measured there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Health {
-    /// Share of processor time in use, in thousandths.
-    pub cpu_permille: Option<u16>,
-    /// Memory in use, in bytes.
-    pub memory_bytes_used: Option<u64>,
-    /// Memory in all, in bytes.
-    pub memory_bytes: Option<u64>,
-    /// Free storage where packages lie, in bytes.
-    pub disk_bytes_free: Option<u64>,
-    /// That storage in all, in bytes.
-    pub disk_bytes: Option<u64>,
-    /// The warmest sensor, in hundredths of a degree Celsius.
-    pub temperature_centi_c: Option<i32>,
-    /// Load average over a minute, in hundredths.
-    pub load_centi: Option<u32>,
-    /// Since the device started, in seconds.
-    pub uptime_secs: u64,
-    /// Version of the agent.
-    pub agent_version: heapless::String<AGENT_VERSION_BYTES_MAX, u8>,
-    /// How far its clock can be trusted.
-    pub clock: ClockState,
-}
-
-/// How far a device's clock can be trusted. Append only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ClockState {
-    /// Within what verified documents say.
-    Plausible,
-    /// Earlier than a verified document that the device holds.
-    Behind,
-    /// Later than anything that the device holds is valid for.
-    Ahead,
-    /// The device has no clock.
-    None,
 }
 
 /// What a slot does now.

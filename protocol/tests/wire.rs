@@ -144,8 +144,53 @@ fn outcome(kind: OutcomeKind) -> Report {
     }))
 }
 
+/// A device that has everything, after a year.
 fn health() -> Health {
     Health {
+        agent_version: Some("0.1.0".parse().unwrap()),
+        uptime_secs: 365 * 86_400,
+        clock: ClockState::Plausible,
+        clock_offset_secs: Some(-2),
+        cpu_permille: Some(125),
+        load_centi: Some(142),
+        memory: Some(Room {
+            kib: 1_926_392,
+            kib_free: 1_104_000,
+        }),
+        disk: Some(Room {
+            kib: 30_000_000,
+            kib_free: 21_000_000,
+        }),
+        temperature_centi_c: Some(4_850),
+        network: Some(Network {
+            link: LinkKind::Cellular,
+            signal_dbm: Some(-71),
+            received_kib: 90_000_000,
+            sent_kib: 14_000_000,
+            errors: 12,
+        }),
+        battery: Some(Battery {
+            percent: 87,
+            state: BatteryState::Discharging,
+        }),
+        agent_kib: Some(7_300),
+        served: Some(Served {
+            rows: 300_000,
+            rows_failed: 3,
+            rows_nonfinite: 0,
+            latency_us_p99: Some(18_000),
+            worker_deaths: 1,
+            workers_kib: Some(21_000),
+        }),
+        last_outcome: Some(LastOutcome {
+            word: OutcomeWord::Committed,
+            secs_ago: 2_000_000,
+        }),
+    }
+}
+
+fn brief_health() -> BriefHealth {
+    BriefHealth {
         cpu_permille: Some(125),
         memory_bytes_used: Some(70_000_000),
         memory_bytes: Some(512_000_000),
@@ -225,6 +270,8 @@ fn committed_bytes_are_what_is_sent() {
     );
     holds("report-window", &report(Record::Window(window())));
     holds("report-health", &report(Record::Health(health())));
+    let brief = Record::BriefHealth(brief_health());
+    holds("report-health-brief", &report(brief));
     holds("report-status", &report(Record::Status(status())));
     holds(
         "report-labels-classes",
@@ -399,6 +446,31 @@ fn a_report_of_the_most_fields_that_are_usual_fits() {
 fn more_fields_than_the_bound_are_refused() {
     let fields = (0..=window::FIELDS_MAX).map(|_| None);
     assert!(Fields::of(fields).is_err());
+}
+
+#[test]
+fn a_device_that_has_everything_tells_its_health_in_few_bytes() {
+    let bytes = |health: Health| {
+        let whole = to_vec(&report(Record::Health(health))).unwrap().len();
+        whole
+            - to_vec(&report(Record::Health(Health::default())))
+                .unwrap()
+                .len()
+    };
+    assert!(bytes(health()) <= 64, "{}", bytes(health()));
+    assert_eq!(bytes(Health::default()), 0);
+}
+
+#[test]
+fn what_older_agents_tell_of_health_is_understood() {
+    let health = Health::from(&brief_health());
+    let memory = health.memory.unwrap();
+    assert_eq!((memory.kib, memory.kib_used()), (500_000, 68_360));
+    assert_eq!(health.agent_version, Some("0.1.0".parse().unwrap()));
+    assert_eq!(
+        (health.disk, health.temperature_centi_c),
+        (None, Some(-512))
+    );
 }
 
 #[test]

@@ -80,6 +80,7 @@ impl Agent {
 
     pub(super) fn keep_windows(&mut self, windows: Vec<Window>) {
         let now = clock::now();
+        self.count_served(&windows);
         windows
             .into_iter()
             .for_each(|window| self.keep(Record::Window(window), now));
@@ -99,13 +100,6 @@ impl Agent {
                 .collect::<Vec<_>>()
         };
         self.slots.iter().flat_map(of).collect()
-    }
-
-    pub(super) fn take_health(&mut self, now: UnixSecs) {
-        let clock = clock::state(self.trust.expires());
-        let health = self.sensors.read(&self.config.state_dir, clock);
-        self.health = Some((health.clone(), now));
-        self.keep(Record::Health(health), now);
     }
 
     /// Reports the slot's status if it changed since it was last reported.
@@ -132,7 +126,7 @@ impl Agent {
         }
     }
 
-    fn keep(&mut self, record: Record, now: UnixSecs) {
+    pub(super) fn keep(&mut self, record: Record, now: UnixSecs) {
         match self.outbox.push(record, now) {
             Ok(()) => self.outbox_full = false,
             // Once, not at each record: the disk is full already.

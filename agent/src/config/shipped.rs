@@ -115,3 +115,32 @@ fn the_guides_configurations_are_valid() {
         });
     }
 }
+
+#[test]
+fn the_unit_and_the_shipped_configuration_name_the_same_places() {
+    const UNIT: &str = include_str!("../../debian/bellwether-agent.service");
+    const PACKED: &str = include_str!("../../Cargo.toml");
+    let said = |key: &str| {
+        let mut lines = UNIT.lines().filter_map(|line| line.split_once('='));
+        let value = lines.find(|(name, _)| *name == key);
+        value.unwrap_or_else(|| panic!("the unit has no {key}")).1
+    };
+    let config = parse(SHIPPED);
+    assert_eq!(
+        config.state_dir,
+        Path::new("/var/lib").join(said("StateDirectory"))
+    );
+    let run = Path::new("/run").join(said("RuntimeDirectory"));
+    assert_eq!(config.api.socket.unwrap().parent(), Some(run.as_path()));
+    // The identity, and the copy before it, as `Store` names them.
+    assert!(said("ConditionPathExists").ends_with("/var/lib/bellwether/identity"));
+    let (program, rest) = said("ExecStart").split_once(' ').unwrap();
+    assert_eq!(rest, "run --config /etc/bellwether/agent.toml");
+    for installed in [Path::new(program), &config.worker] {
+        let name = installed.file_name().unwrap().to_str().unwrap();
+        let packed = format!("[\"target/release/{name}\", \"usr/bin/\"");
+        assert!(PACKED.contains(&packed), "{packed}");
+        assert_eq!(installed.parent(), Some(Path::new("/usr/bin")));
+    }
+    assert!(PACKED.contains("\"etc/bellwether/agent.toml\""));
+}

@@ -1,25 +1,10 @@
 use bellwether_package::{PackageId, SlotName};
-use bellwether_protocol::{ClockState, Fields, Health, Outcome, OutcomeKind, Sequence, Window};
+use bellwether_protocol::{Fields, Health, Outcome, OutcomeKind, Sequence, Window};
 
 use super::*;
 
 fn health() -> Record {
-    Record::Health(Health {
-        cpu_permille: None,
-        memory_bytes_used: None,
-        memory_bytes: None,
-        disk_bytes_free: None,
-        disk_bytes: None,
-        temperature_centi_c: None,
-        load_centi: None,
-        uptime_secs: 1,
-        agent_version: heapless_version(),
-        clock: ClockState::Plausible,
-    })
-}
-
-fn heapless_version<S: Default>() -> S {
-    S::default()
+    Record::Health(Health::default())
 }
 
 fn outcome() -> Record {

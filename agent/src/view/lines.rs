@@ -1,6 +1,6 @@
 //! A device's state as lines for a terminal: what the page shows, in the same order.
 
-use bellwether_protocol::{ClockState, Health};
+use bellwether_protocol::{ClockState, Health, Network, Served};
 
 use super::words::{ago, bytes, short, span};
 use super::{DeviceView, EventView, OutcomeView, SlotView};
@@ -66,31 +66,93 @@ fn figures(health: &Health) -> Vec<(&'static str, String)> {
     if let Some(permille) = health.cpu_permille {
         figures.push(("processor", format!("{} % busy", permille / 10)));
     }
-    if let (Some(used), Some(all)) = (health.memory_bytes_used, health.memory_bytes) {
-        let (used, all) = (bytes(used), bytes(all));
+    if let Some(centi) = health.load_centi {
+        figures.push(("load", format!("{:.2}", f64::from(centi) / 100.0)));
+    }
+    if let Some(memory) = health.memory {
+        let (used, all) = (kib(memory.kib_used()), kib(memory.kib));
         figures.push(("memory", format!("{used} of {all} in use")));
     }
-    if let (Some(free), Some(all)) = (health.disk_bytes_free, health.disk_bytes) {
-        let (free, all) = (bytes(free), bytes(all));
+    if let Some(disk) = health.disk {
+        let (free, all) = (kib(disk.kib_free), kib(disk.kib));
         figures.push(("storage", format!("{free} of {all} free")));
     }
     if let Some(centi) = health.temperature_centi_c {
         let celsius = f64::from(centi) / 100.0;
         figures.push(("warmest", format!("{celsius:.1} °C")));
     }
-    if let Some(centi) = health.load_centi {
-        figures.push(("load", format!("{:.2}", f64::from(centi) / 100.0)));
+    let network = health.network.map_or("none".to_owned(), network);
+    figures.push(("network", network));
+    if let Some(battery) = health.battery {
+        figures.push((
+            "battery",
+            format!("{} %, {}", battery.percent, battery.state),
+        ));
+    }
+    if let Some(served) = &health.served {
+        figures.push(("answers", answers(served)));
     }
     figures.push(("running", span(health.uptime_secs)));
-    let clock = match health.clock {
+    figures.push(("clock", clock(health)));
+    let version = health
+        .agent_version
+        .map(|version| format!("version {version}"));
+    let memory = health
+        .agent_kib
+        .map(|held| format!("{} of memory", kib(held.into())));
+    let agent: Vec<String> = version.into_iter().chain(memory).collect();
+    figures.push(("agent", agent.join(", ")));
+    figures
+}
+
+fn network(network: Network) -> String {
+    let (received, sent) = (kib(network.received_kib), kib(network.sent_kib));
+    let mut words = match network.signal_dbm {
+        Some(dbm) => format!("{} at {dbm} dBm", network.link),
+        None => network.link.to_string(),
+    };
+    words += &format!(", {received} received and {sent} sent");
+    if network.errors > 0 {
+        words += &format!(", {} errors", network.errors);
+    }
+    words
+}
+
+/// What the models did since the record before.
+fn answers(served: &Served) -> String {
+    let mut words = format!("{} rows, {} failed", served.rows, served.rows_failed);
+    if served.rows_nonfinite > 0 {
+        words += &format!(", {} not finite", served.rows_nonfinite);
+    }
+    if let Some(us) = served.latency_us_p99 {
+        words += &format!(", 99 % within {:.1} ms", f64::from(us) / 1000.0);
+    }
+    if served.worker_deaths > 0 {
+        words += &format!(", {} workers died", served.worker_deaths);
+    }
+    if let Some(held) = served.workers_kib {
+        words += &format!(", workers held {} at most", kib(held.into()));
+    }
+    words
+}
+
+fn clock(health: &Health) -> String {
+    let state = match health.clock {
         ClockState::Plausible => "plausible",
         ClockState::Behind => "wrong: earlier than a document that this device holds",
         ClockState::Ahead => "wrong: later than its trust root is valid",
         ClockState::None => "none",
     };
-    figures.push(("clock", clock.to_owned()));
-    figures.push(("agent", format!("version {}", health.agent_version)));
-    figures
+    let off = match health.clock_offset_secs {
+        None | Some(0) => String::new(),
+        Some(secs) if secs > 0 => format!(", {} behind the server's", span(secs.unsigned_abs())),
+        Some(secs) => format!(", {} ahead of the server's", span(secs.unsigned_abs())),
+    };
+    format!("{state}{off}")
+}
+
+fn kib(kib: u64) -> String {
+    bytes(kib.saturating_mul(1024))
 }
 
 impl SlotView {
@@ -149,6 +211,8 @@ impl EventView {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_protocol::{Battery, BatteryState, LinkKind};
+
     use super::*;
 
     #[test]
@@ -191,5 +255,49 @@ mod tests {
         ] {
             assert!(text.contains(told), "{told} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn health_is_told_in_words() {
+        let health = Health {
+            clock_offset_secs: Some(-7200),
+            battery: Some(Battery {
+                percent: 80,
+                state: BatteryState::Charging,
+            }),
+            network: Some(Network {
+                link: LinkKind::Wifi,
+                signal_dbm: Some(-60),
+                received_kib: 3_000,
+                sent_kib: 1,
+                errors: 4,
+            }),
+            served: Some(Served {
+                rows: 10,
+                rows_failed: 1,
+                rows_nonfinite: 2,
+                latency_us_p99: Some(18_400),
+                worker_deaths: 3,
+                workers_kib: Some(20_000),
+            }),
+            ..Health::default()
+        };
+        let told = figures(&health);
+        let said = |label: &str| {
+            let found = told.iter().find(|(name, _)| *name == label);
+            found.map(|(_, text)| text.as_str()).unwrap_or_default()
+        };
+        assert_eq!(said("battery"), "80 %, charging");
+        assert_eq!(
+            said("network"),
+            "wifi at -60 dBm, 3.0 MB received and 1.0 kB sent, 4 errors"
+        );
+        assert_eq!(
+            said("answers"),
+            "10 rows, 1 failed, 2 not finite, 99 % within 18.4 ms, 3 workers died, \
+             workers held 20 MB at most"
+        );
+        assert_eq!(said("clock"), "plausible, 2 hours ahead of the server's");
+        assert_eq!(said("memory"), "", "it was not measured");
     }
 }

@@ -9,6 +9,7 @@ mod clock;
 mod downloads;
 mod enrolment;
 mod full_disk;
+mod health;
 mod installed;
 mod killed;
 mod messages;

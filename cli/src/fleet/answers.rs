@@ -56,8 +56,36 @@ pub(super) struct Health {
     pub(super) disk_bytes_free: Option<u64>,
     pub(super) temperature_centi_c: Option<i32>,
     pub(super) uptime_secs: u64,
-    pub(super) agent_version: String,
+    pub(super) agent_version: Option<String>,
     pub(super) clock: String,
+    pub(super) clock_offset_secs: Option<i64>,
+    pub(super) network: Option<Network>,
+    pub(super) battery: Option<Battery>,
+    pub(super) served: Option<Served>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Network {
+    pub(super) link: String,
+    pub(super) signal_dbm: Option<i8>,
+    pub(super) received_bytes: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) errors: u32,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Battery {
+    pub(super) percent: u8,
+    pub(super) state: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Served {
+    pub(super) rows: u32,
+    pub(super) rows_failed: u32,
+    pub(super) latency_us_p99: Option<u32>,
+    pub(super) worker_deaths: u32,
+    pub(super) workers_bytes: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::answers::{Claim, Device, Health, OrderAccepted, Slot, Why};
+use super::answers::{Claim, Device, Health, Network, OrderAccepted, Served, Slot, Why};
 use super::client::segment;
 use super::{Client, ago, parse, short, short_or_none};
 use crate::arguments::{self, DeviceClaim, DeviceRevoke};
@@ -63,6 +63,9 @@ pub(crate) fn show(client: &Client, device: &str, now: u64, output: &mut Output)
         output.line(format!("  attributes  {}", attributes.join(" ")))?;
         if let Some(health) = &device.health {
             output.line(format!("  health      {}", health_line(health)))?;
+            if let Some(served) = &health.served {
+                output.line(format!("  served      {}", served_line(served)))?;
+            }
         }
         for slot in &device.slots {
             output.line(format!("  slot {}", slot_in_short(slot)))?;
@@ -253,8 +256,52 @@ fn health_line(health: &Health) -> String {
         parts.push(format!("{:.1} °C", f64::from(centi) / 100.0));
     }
     parts.push(format!("up {}", super::span(health.uptime_secs)));
-    parts.push(format!("agent {}", health.agent_version));
-    parts.push(format!("clock {}", health.clock));
+    if let Some(network) = &health.network {
+        parts.push(network_words(network));
+    }
+    if let Some(battery) = &health.battery {
+        parts.push(format!("battery {} %, {}", battery.percent, battery.state));
+    }
+    if let Some(version) = &health.agent_version {
+        parts.push(format!("agent {version}"));
+    }
+    parts.push(match health.clock_offset_secs {
+        Some(secs) => format!("clock {} ({:+} s)", health.clock, -secs),
+        None => format!("clock {}", health.clock),
+    });
+    parts.join(", ")
+}
+
+fn network_words(network: &Network) -> String {
+    let (received, sent) = (
+        human_bytes(network.received_bytes),
+        human_bytes(network.sent_bytes),
+    );
+    let signal = network.signal_dbm.map(|dbm| format!(" at {dbm} dBm"));
+    let errors = (network.errors > 0).then(|| format!(" and {} errors", network.errors));
+    format!(
+        "{}{} ({received} in, {sent} out{})",
+        network.link,
+        signal.unwrap_or_default(),
+        errors.unwrap_or_default()
+    )
+}
+
+/// What the models did since the health report before.
+fn served_line(served: &Served) -> String {
+    let mut parts = vec![format!(
+        "{} rows, {} failed",
+        served.rows, served.rows_failed
+    )];
+    if let Some(us) = served.latency_us_p99 {
+        parts.push(format!("p99 {} µs", us));
+    }
+    if served.worker_deaths > 0 {
+        parts.push(format!("{} workers died", served.worker_deaths));
+    }
+    if let Some(bytes) = served.workers_bytes {
+        parts.push(format!("workers hold {}", human_bytes(bytes)));
+    }
     parts.join(", ")
 }
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use bellwether_package::{Selector, SlotName, UnixSecs};
-use bellwether_protocol::{
-    ClockState, Desired, DeviceId, Health, Note, OutcomeKind, SlotAssignment,
-};
+use bellwether_protocol::{ClockState, Desired, DeviceId, Health, Note, SlotAssignment};
 
 use super::ENTRIES_MAX;
 use super::auth::{Input, Operator};
@@ -16,8 +14,8 @@ use super::enrol::device_id;
 use super::error::ApiError;
 use super::records::flag_view;
 use super::types::{
-    Device, DeviceHealth, DeviceRevoked, DisableRequest, ErrorBody, Flag, OrderAccepted, Outcome,
-    RevokeDeviceRequest, Slot,
+    Device, DeviceBattery, DeviceHealth, DeviceNetwork, DeviceOutcome, DeviceRevoked, DeviceServed,
+    DisableRequest, ErrorBody, Flag, OrderAccepted, Outcome, RevokeDeviceRequest, Slot,
 };
 use crate::app::App;
 use crate::clock;
@@ -266,22 +264,9 @@ pub(super) fn outcome_view(row: &OutcomeRow) -> Outcome {
         release: outcome.release.map(|id| id.to_string()),
         sequence: outcome.sequence.to_string(),
         rollout: outcome.rollout.map(|rollout| rollout.0),
-        kind: outcome_word(&outcome.kind).to_owned(),
+        kind: outcome.kind.word().to_string(),
         text: outcome.kind.to_string(),
         serving: outcome.serving.map(|id| id.to_string()),
-    }
-}
-
-fn outcome_word(kind: &OutcomeKind) -> &'static str {
-    match kind {
-        OutcomeKind::Refused(_) => "refused",
-        OutcomeKind::FailedBeforeServing(_) => "failed-before-serving",
-        OutcomeKind::Committed => "committed",
-        OutcomeKind::RolledBackItself(_) => "rolled-back-itself",
-        OutcomeKind::RolledBackByOrder => "rolled-back-by-order",
-        OutcomeKind::Disabled(_) => "disabled",
-        OutcomeKind::UnableToRollBack(_) => "unable-to-roll-back",
-        OutcomeKind::Lost(_) => "lost",
     }
 }
 
@@ -292,17 +277,43 @@ fn health_view(at: UnixSecs, health: &Health) -> DeviceHealth {
         ClockState::Ahead => "ahead",
         ClockState::None => "none",
     };
+    let bytes = |kib: u64| kib.saturating_mul(1024);
     DeviceHealth {
         at: at.0,
         cpu_permille: health.cpu_permille,
-        memory_bytes_used: health.memory_bytes_used,
-        memory_bytes: health.memory_bytes,
-        disk_bytes_free: health.disk_bytes_free,
-        disk_bytes: health.disk_bytes,
+        memory_bytes_used: health.memory.map(|memory| bytes(memory.kib_used())),
+        memory_bytes: health.memory.map(|memory| bytes(memory.kib)),
+        disk_bytes_free: health.disk.map(|disk| bytes(disk.kib_free)),
+        disk_bytes: health.disk.map(|disk| bytes(disk.kib)),
         temperature_centi_c: health.temperature_centi_c,
         load_centi: health.load_centi,
         uptime_secs: health.uptime_secs,
-        agent_version: health.agent_version.to_string(),
+        agent_version: health.agent_version.map(|version| version.to_string()),
         clock: clock.to_owned(),
+        clock_offset_secs: health.clock_offset_secs,
+        network: health.network.map(|network| DeviceNetwork {
+            link: network.link.to_string(),
+            signal_dbm: network.signal_dbm,
+            received_bytes: bytes(network.received_kib),
+            sent_bytes: bytes(network.sent_kib),
+            errors: network.errors,
+        }),
+        battery: health.battery.map(|battery| DeviceBattery {
+            percent: battery.percent,
+            state: battery.state.to_string(),
+        }),
+        agent_bytes: health.agent_kib.map(|kib| bytes(kib.into())),
+        served: health.served.map(|served| DeviceServed {
+            rows: served.rows,
+            rows_failed: served.rows_failed,
+            rows_nonfinite: served.rows_nonfinite,
+            latency_us_p99: served.latency_us_p99,
+            worker_deaths: served.worker_deaths,
+            workers_bytes: served.workers_kib.map(|kib| bytes(kib.into())),
+        }),
+        last_outcome: health.last_outcome.map(|last| DeviceOutcome {
+            kind: last.word.to_string(),
+            at: at.0.saturating_sub(last.secs_ago.into()),
+        }),
     }
 }

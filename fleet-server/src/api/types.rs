@@ -182,9 +182,71 @@ pub struct DeviceHealth {
     /// Since the device started, in seconds.
     pub uptime_secs: u64,
     /// Version of the agent.
-    pub agent_version: String,
+    pub agent_version: Option<String>,
     /// `plausible`, `behind`, `ahead` or `none`.
     pub clock: String,
+    /// By how much the server's clock was ahead of the device's, in seconds.
+    pub clock_offset_secs: Option<i64>,
+    /// The interface that leads to the server.
+    pub network: Option<DeviceNetwork>,
+    /// The battery that it runs on.
+    pub battery: Option<DeviceBattery>,
+    /// Memory that the agent holds, in bytes.
+    pub agent_bytes: Option<u64>,
+    /// What its models did since the health report before.
+    pub served: Option<DeviceServed>,
+    /// What became of the last order that ended.
+    pub last_outcome: Option<DeviceOutcome>,
+}
+
+/// The network interface that leads to the server, since the device started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceNetwork {
+    /// `ethernet`, `wifi`, `cellular` or `other`.
+    pub link: String,
+    /// Strength of the radio's signal in dBm.
+    pub signal_dbm: Option<i8>,
+    /// Received by everything on the device, in bytes.
+    pub received_bytes: u64,
+    /// Sent, likewise.
+    pub sent_bytes: u64,
+    /// Packets that were received or sent wrongly.
+    pub errors: u32,
+}
+
+/// A battery that a device runs on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceBattery {
+    /// What is left, in hundredths.
+    pub percent: u8,
+    /// `discharging`, `charging`, `idle` (on mains, and not charged) or `unknown`.
+    pub state: String,
+}
+
+/// What a device's models did between two health reports, in the windows that closed then.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceServed {
+    /// Rows that applications asked for.
+    pub rows: u32,
+    /// Rows that failed, whosever fault it was.
+    pub rows_failed: u32,
+    /// Rows whose answers hold NaN or infinity.
+    pub rows_nonfinite: u32,
+    /// 99th percentile of how long an answer took, in microseconds.
+    pub latency_us_p99: Option<u32>,
+    /// Workers that died.
+    pub worker_deaths: u32,
+    /// The most memory that the workers have held, in bytes.
+    pub workers_bytes: Option<u64>,
+}
+
+/// What became of a device's last order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceOutcome {
+    /// `committed`, `rolled-back-itself` and so on, as in the slot's own outcome.
+    pub kind: String,
+    /// When, by the device's clock.
+    pub at: u64,
 }
 
 /// One slot of one device: what it shall do, what it does, and what became of the last order.

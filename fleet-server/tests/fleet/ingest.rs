@@ -1,6 +1,9 @@
 //! Reports: stored once, acknowledged each time; what cannot be read or true changes nothing.
 
-use bellwether_protocol::{BootId, ClockState, DeviceId, Health, Record, Topic, decode, to_vec};
+use bellwether_protocol::{
+    Battery, BatteryState, BootId, BriefHealth, ClockState, DeviceId, Health, LastOutcome,
+    LinkKind, Network, OutcomeWord, Record, Room, Served, Topic, decode, to_vec,
+};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::LastWill;
 use serde_json::json;
@@ -9,6 +12,43 @@ use crate::support::{Device, Fleet, eventually, window};
 
 fn health() -> Record {
     Record::Health(Health {
+        agent_version: Some("0.1.0".parse().expect("a version")),
+        uptime_secs: 77,
+        clock_offset_secs: Some(-3),
+        memory: Some(Room {
+            kib: 1 << 20,
+            kib_free: 3 << 18,
+        }),
+        temperature_centi_c: Some(4150),
+        network: Some(Network {
+            link: LinkKind::Wifi,
+            signal_dbm: Some(-60),
+            received_kib: 2,
+            sent_kib: 1,
+            errors: 4,
+        }),
+        battery: Some(Battery {
+            percent: 80,
+            state: BatteryState::Charging,
+        }),
+        served: Some(Served {
+            rows: 10,
+            rows_failed: 1,
+            latency_us_p99: Some(900),
+            workers_kib: Some(20_000),
+            ..Served::default()
+        }),
+        last_outcome: Some(LastOutcome {
+            word: OutcomeWord::RolledBackItself,
+            secs_ago: 60,
+        }),
+        ..Health::default()
+    })
+}
+
+/// As agents in the field may still tell it.
+fn brief_health() -> Record {
+    Record::BriefHealth(BriefHealth {
         cpu_permille: Some(120),
         memory_bytes_used: Some(1 << 28),
         memory_bytes: Some(1 << 30),
@@ -123,9 +163,31 @@ fn health_and_last_seen_are_shown() {
     let report = device.report(health());
     mqtt.report(&device, &report);
     let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
-    assert_eq!(shown["health"]["temperature_centi_c"], 4150);
-    assert_eq!(shown["health"]["clock"], "plausible");
+    let seen = &shown["health"];
+    assert_eq!(seen["temperature_centi_c"], 4150);
+    assert_eq!(seen["clock"], "plausible");
+    assert_eq!(seen["clock_offset_secs"], -3);
+    assert_eq!(seen["memory_bytes_used"], 1 << 28);
+    assert_eq!(
+        seen["network"],
+        json!({"link": "wifi", "signal_dbm": -60, "received_bytes": 2048, "sent_bytes": 1024, "errors": 4})
+    );
+    assert_eq!(seen["battery"], json!({"percent": 80, "state": "charging"}));
+    assert_eq!(seen["served"]["rows_failed"], 1);
+    assert_eq!(seen["served"]["workers_bytes"], 20_480_000);
+    assert_eq!(seen["last_outcome"]["kind"], "rolled-back-itself");
+    assert_eq!(
+        seen["last_outcome"]["at"],
+        seen["at"].as_u64().expect("a time") - 60
+    );
     assert!(shown["last_seen"].is_u64());
+
+    let report = device.report(brief_health());
+    mqtt.report(&device, &report);
+    let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
+    assert_eq!(shown["health"]["memory_bytes_used"], 1 << 28);
+    assert_eq!(shown["health"]["agent_version"], "0.1.0");
+    assert_eq!(shown["health"]["battery"], json!(null));
 }
 
 #[test]
