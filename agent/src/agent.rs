@@ -384,8 +384,10 @@ impl Agent {
             }
             LinkEvent::Ack(bytes) => match decode::<Ack>(&bytes) {
                 Ok(ack) => {
+                    let own = ack.boot == self.outbox.boot();
                     let stored = self.outbox.acknowledge(&ack);
-                    self.heard_by_server(stored);
+                    // What an earlier program has sent says nothing of this one.
+                    self.heard_by_server(if own { stored } else { 0 });
                 }
                 Err(error) => tracing::warn!(%error, "an acknowledgement is ignored"),
             },

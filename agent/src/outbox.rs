@@ -127,6 +127,11 @@ impl Outbox {
         Ok(outbox)
     }
 
+    /// Which start of the agent its new records are of.
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
     /// How many records wait.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -9,13 +9,13 @@ use bellwether_agent::api::{ENDPOINTS, Endpoints};
 use bellwether_agent::config::Config;
 use bellwether_agent::enrol::{Request, enrol};
 use bellwether_agent::view::{DeviceView, SlotView};
-use bellwether_package::PackageId;
 use bellwether_package::ids::AGENT_SLOT;
-use bellwether_protocol::{Desired, OutcomeKind, Record, TrialLimits};
+use bellwether_package::{PackageId, SlotName};
+use bellwether_protocol::{Desired, OutcomeKind, Record, Sequence, SlotAssignment, TrialLimits};
 use serde_json::Value;
 
 use crate::package::Package;
-use crate::people::{People, SLOT, trial};
+use crate::people::{NEVER, People, SLOT, trial};
 use crate::server::Server;
 
 /// The device's name.
@@ -226,6 +226,22 @@ impl Bench {
         let signed = self
             .people
             .assignment_for(DEVICE, AGENT_SLOT, n, desired, limits);
+        self.server.assign(signed);
+    }
+
+    /// Orders the device's own programs back to these.
+    pub(crate) fn order_programs_back(&mut self, desired: Desired) {
+        self.sequence += 1;
+        let slot = SlotAssignment {
+            slot: SlotName::new(AGENT_SLOT).unwrap(),
+            ordered_back: true,
+            ..People::slot(desired, trial(0, 1))
+        };
+        let sequence = Sequence {
+            epoch: 1,
+            n: self.sequence,
+        };
+        let signed = self.people.assignment_of(DEVICE, sequence, slot, NEVER);
         self.server.assign(signed);
     }
 

@@ -120,15 +120,23 @@ impl People {
     ) -> Vec<u8> {
         let slot = SlotAssignment {
             slot: SlotName::new(slot).unwrap(),
+            ..Self::slot(desired, trial)
+        };
+        let sequence = Sequence { epoch: 1, n };
+        self.assignment_of(device, sequence, slot, NEVER)
+    }
+
+    /// What one slot is ordered.
+    pub(crate) fn slot(desired: Desired, trial: TrialLimits) -> SlotAssignment {
+        SlotAssignment {
+            slot: SlotName::new(SLOT).unwrap(),
             desired,
             also_baseline: None,
             trial,
             rollout: Some(RolloutId(1)),
             ordered_back: false,
             treated: Some(true),
-        };
-        let sequence = Sequence { epoch: 1, n };
-        self.assignment_of(device, sequence, slot, NEVER)
+        }
     }
 
     pub(crate) fn assignment_of(

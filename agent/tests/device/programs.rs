@@ -16,7 +16,7 @@ use crate::package::{Package, TARGET};
 use crate::supervised::Manager;
 
 /// Kills in an ordinary test run; more with `BELLWETHER_KILLS`.
-const KILLS: u64 = 6;
+const KILLS: u64 = 4;
 /// Long enough for any trial that is meant to succeed.
 const LONG_SECS: u32 = 600;
 
@@ -139,6 +139,14 @@ fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
     wait_committed(&bench, third.id);
     let slot = bench.own_slot().unwrap();
     assert_eq!(slot.previous, Some(next.id.to_string()));
+
+    // Back to the second, which is on disk and needs no trial.
+    bench.order_programs_back(next.desired());
+    wait_committed(&bench, next.id);
+    let told = OutcomeKind::RolledBackByOrder;
+    wait("the rollback at the server", || {
+        (bench.wait_outcome(next.id) == told).then_some(())
+    });
 
     // An order to run none of them runs what was installed.
     let reason = Note::new("back to the factory");
@@ -271,6 +279,110 @@ fn programs_that_were_changed_on_disk_are_not_started() {
     });
     assert_eq!(runs(&bench), Some(installed()));
     assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+}
+
+#[test]
+fn programs_that_crash_after_their_commit_give_way_to_the_installed_ones() {
+    let (mut bench, mut agent) = serving();
+    let poison = bench.state.with_file_name("poison");
+    let run = format!(
+        "[ -e {} ] && exit 7\nexec {} \"$@\"",
+        poison.display(),
+        installed().display()
+    );
+    let worker = std::fs::read(worker()).unwrap();
+    let next = Package::programs(&bench.people, 1, &worker, &script(&run));
+    order(&mut bench, &next, LONG_SECS);
+    assert_eq!(bench.wait_outcome(next.id), OutcomeKind::Committed);
+    assert!(agent.stop().success());
+    std::fs::write(&poison, "").unwrap();
+    for start in 0..3 {
+        let mut agent = bench.spawn();
+        let status = wait("its end", || agent.exited());
+        assert_eq!(status.code(), Some(7), "start {start}");
+    }
+    let _agent = bench.start();
+    let why = TrialFailure::ProgramEnded {
+        starts: 3,
+        last: WorkerDeath::Other,
+    };
+    let told = OutcomeKind::RolledBackItself(why);
+    wait("the rollback at the server", || {
+        (bench.wait_outcome(next.id) == told).then_some(())
+    });
+    goes_back(&bench, next.id, &told);
+}
+
+/// The two files that an update changes, as they lie on the disk.
+fn on_disk(bench: &Bench) -> [Option<Vec<u8>>; 2] {
+    FILES.map(|name| std::fs::read(bench.state.join(name)).ok())
+}
+
+/// The state of the slot's machine, and what the launcher knows.
+const FILES: [&str; 2] = ["slots/agent", "program"];
+
+/// Power may fail between any two writes, so any state of one file may lie beside any of the other.
+#[test]
+fn whatever_of_an_update_has_reached_the_disk_it_ends_on_the_new_agent() {
+    let (mut bench, mut agent) = serving();
+    let mut seen = vec![on_disk(&bench)];
+    bench.server.world().acknowledges = false;
+    let next = real(&bench, 1);
+    order(&mut bench, &next, LONG_SECS);
+    let file = of_release(&bench, next.id);
+    wait("the new program", || (runs(&bench)? == file).then_some(()));
+    seen.push(on_disk(&bench));
+    bench.server.world().acknowledges = true;
+    wait_committed(&bench, next.id);
+    wait("its record", || {
+        let now = on_disk(&bench);
+        (seen.last() != Some(&now)).then_some(())
+    });
+    agent.kill();
+    seen.push(on_disk(&bench));
+    assert!(
+        seen.iter()
+            .all(|now| seen.iter().filter(|it| *it == now).count() == 1)
+    );
+    let of_machine = seen.iter().map(|[machine, _]| machine.clone());
+    for (place, machine) in of_machine.enumerate() {
+        for (beside, [_, record]) in seen.iter().enumerate() {
+            restore(&bench, [&machine, record]);
+            println!("machine {place}, record {beside}");
+            let mut agent = bench.start();
+            wait_committed(&bench, next.id);
+            assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
+            agent.kill();
+        }
+    }
+}
+
+fn restore(bench: &Bench, files: [&Option<Vec<u8>>; 2]) {
+    // The program that was watched ends a moment after the one that watched it.
+    let lock = bench.state.join("lock");
+    wait("the end of the agent", || {
+        let file = std::fs::File::open(&lock).ok()?;
+        file.try_lock().ok()
+    });
+    for (name, bytes) in FILES.into_iter().zip(files) {
+        let path = bench.state.join(name);
+        let _ = std::fs::remove_file(format!("{}.prev", path.display()));
+        let _ = std::fs::remove_file(&path);
+        if let Some(bytes) = bytes {
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_note_its_successor_goes_on() {
+    let (mut bench, _agent) = serving();
+    // A folder in the way makes the write fail even for root.
+    std::fs::create_dir(bench.state.join("program.tmp")).unwrap();
+    let next = fake(&bench, 1, "exit 0");
+    order(&mut bench, &next, LONG_SECS);
+    let why = TrialFailure::Unservable(Refusal::Other);
+    goes_back(&bench, next.id, &OutcomeKind::RolledBackItself(why));
 }
 
 #[test]
