@@ -288,17 +288,20 @@ pub async fn run(
         }
         agent.settle();
     }
-    let handing_over = agent.hands_over;
+    let mut handing_over = agent.hands_over;
     tracing::info!(handing_over, "agent stops");
-    if !handing_over {
-        agent.manager.stopping();
-    }
     if let Some(api) = api.filter(|_| handing_over) {
         let longest = Duration::from_millis(agent.config.limits.deadline_ms) + DRAINED_WITHIN;
         let _ = stop.send(true);
-        if tokio::time::timeout(longest, api).await.is_err() {
-            tracing::warn!("a request is cut off");
+        tokio::select! {
+            drained = tokio::time::timeout(longest, api) => if drained.is_err() {
+                tracing::warn!("a request is cut off");
+            },
+            () = &mut stopped => handing_over = false,
         }
+    }
+    if !handing_over {
+        agent.manager.stopping();
     }
     agent.close_windows();
     agent.show(true);

@@ -42,8 +42,8 @@ pub const HAND_OVER: u8 = 86;
 const SILENCE_SECS_MAX: u32 = 60;
 /// A trial that its own program does not end is ended from outside so long after its time.
 const OVERTIME_SECS: u64 = 120;
-/// Longest wait for a program that was asked to end.
-const GOODBYE_WITHIN: Duration = Duration::from_secs(30);
+/// Longest wait for a program that was asked to end; service managers wait a little longer.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(20);
 /// Longest wait for work under way when the agent ends: a download is resumed.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 /// What the service manager is told of a program that is watched.
@@ -152,14 +152,20 @@ impl Launcher {
             return self.run_agent(handed);
         }
         let store = Store::reader(&self.config.state_dir);
+        let mut has_watched = false;
         for _ in 0..DECISIONS_MAX {
             match self.decide(&store) {
+                // Signals that were listened for while watching would be lost until the agent does.
+                Next::Run if has_watched => return Err(self.become_anew(&handed)),
                 Next::Run => return self.run_agent(handed),
                 Next::Try(candidate) => match self.watch(&store, &candidate, &handed) {
                     Ok(Watched::Stopped(status)) => {
                         return Ok(u8::from(!status.success()));
                     }
-                    Ok(Watched::Ended(how)) => note(&store, &candidate, how),
+                    Ok(Watched::Ended(how)) => {
+                        has_watched = true;
+                        note(&store, &candidate, how);
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the new program cannot be started");
                         note(&store, &candidate, Some(WorkerDeath::Other));
@@ -226,13 +232,16 @@ impl Launcher {
             Ending::Stopped => Ok(0),
             // The sockets that were handed to this process are held by whoever watches it too.
             Ending::HandOver(_) if self.watched_by.is_some() => Ok(HAND_OVER),
-            Ending::HandOver(handed) => {
-                // Also when the file was replaced meanwhile: this is what runs.
-                let path = PathBuf::from("/proc/self/exe");
-                let source = self.become_it(&path, self.me, &handed);
-                Err(LaunchError::Start { path, source })
-            }
+            Ending::HandOver(handed) => Err(self.become_anew(&handed)),
         }
+    }
+
+    /// Becomes the same program once more, with nothing left of this run but the sockets. Returns
+    /// only when that fails.
+    fn become_anew(&self, handed: &Handed) -> LaunchError {
+        let path = own_file();
+        let source = self.become_it(&path, self.me, handed);
+        LaunchError::Start { path, source }
     }
 
     fn command(&self, program: &Path, release: Option<PackageId>) -> Command {
@@ -305,6 +314,12 @@ impl Launcher {
             watch.run(&mut terminate, &mut interrupt).await
         })
     }
+}
+
+/// The file of this program; when it was replaced meanwhile, what runs is still to be had.
+fn own_file() -> PathBuf {
+    let named = std::env::current_exe().ok().filter(|path| path.exists());
+    named.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 /// Gives the command a socket as standard input, with `handed` in it; returns the other end.

@@ -167,7 +167,9 @@ impl SlotView {
     /// What it serves, or why it does not.
     pub(crate) fn serves(&self, now: u64) -> String {
         if let (true, Some(program)) = (self.is_own(), &self.model) {
-            return format!("runs {program}");
+            let release = self.serving.as_ref();
+            let release = release.map(|id| format!(" ({})", short(id)));
+            return format!("runs {program}{}", release.unwrap_or_default());
         }
         let since = self.since.map(|since| now.saturating_sub(since));
         let since = since.map_or(String::new(), |secs| format!(" since {}", span(secs)));
@@ -214,6 +216,24 @@ mod tests {
     use bellwether_protocol::{Battery, BatteryState, LinkKind};
 
     use super::*;
+
+    #[test]
+    fn a_person_reads_which_agent_runs() {
+        let mut own = SlotView {
+            slot: bellwether_package::ids::AGENT_SLOT.into(),
+            model: Some("bellwether-agent 1.1.0".into()),
+            serving: Some("ab".repeat(32)),
+            ..SlotView::default()
+        };
+        assert_eq!(own.serves(0), "runs bellwether-agent 1.1.0 (abababababab)");
+        own.serving = None;
+        assert_eq!(own.serves(0), "runs bellwether-agent 1.1.0");
+        let view = DeviceView {
+            slots: vec![own],
+            ..DeviceView::default()
+        };
+        assert!(view.lines(0)[0].starts_with("Waiting for a first release"));
+    }
 
     #[test]
     fn a_person_reads_what_serves_and_why() {
