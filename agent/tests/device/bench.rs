@@ -301,6 +301,13 @@ impl Bench {
         slots.into_iter().find(SlotView::is_own)
     }
 
+    /// `host:port` of the page.
+    pub(crate) fn page_address(&self) -> String {
+        let text = std::fs::read(self.state.join(ENDPOINTS)).unwrap();
+        let endpoints: Endpoints = serde_json::from_slice(&text).unwrap();
+        endpoints.page.unwrap()
+    }
+
     /// The process that answers.
     pub(crate) fn answering_pid(&self) -> Option<u32> {
         let text = std::fs::read(self.state.join(ENDPOINTS)).ok()?;

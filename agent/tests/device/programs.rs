@@ -1,5 +1,9 @@
 //! The agent updates itself: real programs, real processes, whatever goes wrong.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -99,8 +103,14 @@ fn goes_back(bench: &Bench, release: PackageId, told: &OutcomeKind) {
 fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
     let mut bench = Bench::new();
     let manager = Manager::at_a_path(&bench);
+    let socket = bench.state.with_file_name("api.sock");
+    bench.configure(&format!(
+        "[api]\nsocket = {socket:?}\n[page]\nlisten = \"127.0.0.1:0\"\n"
+    ));
     let mut agent = manager.start(&bench);
     bench.install(&doubling(&bench));
+    let page = bench.page_address();
+    let inode = std::fs::metadata(&socket).unwrap().ino();
     let bench_address = bench.address();
     let stop = Arc::new(AtomicBool::new(false));
     let asking = std::thread::spawn({
@@ -116,6 +126,19 @@ fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
     assert!(asked > 50, "{asked}");
     assert_eq!(failed, 0);
     assert_eq!(bench.wait_outcome(next.id), OutcomeKind::Committed);
+    // Every socket is the same one.
+    assert_eq!(bench.page_address(), page);
+    assert_eq!(std::fs::metadata(&socket).unwrap().ino(), inode);
+    for mut stream in [
+        Box::new(UnixStream::connect(&socket).unwrap()) as Box<dyn ReadWrite>,
+        Box::new(TcpStream::connect(&page).unwrap()),
+    ] {
+        let ask = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(ask).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
     // A service manager sees one process that is ready and alive, and never one that stops.
     let told = std::iter::from_fn(|| manager.hears(Duration::from_millis(10)));
     let told: Vec<String> = told.collect();
@@ -157,6 +180,9 @@ fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
     assert_eq!(bench.scores([1.0, 2.0]).0, [Some(2.0), Some(4.0)]);
     assert!(agent.exited().is_none());
 }
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
 
 /// Asks until it is told to stop, each time on a connection of its own.
 fn ask_until(stop: &AtomicBool, address: &str) -> (u32, u32, Duration) {
@@ -218,6 +244,32 @@ fn programs_that_do_not_reach_the_server_are_taken_back_by_themselves() {
     });
     bench.server.world().down = false;
     let why = TrialFailure::ServerNotReached { secs: 4 };
+    goes_back(&bench, next.id, &OutcomeKind::RolledBackItself(why));
+}
+
+#[test]
+fn a_trial_that_power_failures_end_again_and_again_is_given_up() {
+    let (mut bench, mut agent) = serving();
+    bench.server.world().acknowledges = false;
+    let next = real(&bench, 1);
+    order(&mut bench, &next, LONG_SECS);
+    let file = of_release(&bench, next.id);
+    for start in 1..=3 {
+        wait("the new program", || (runs(&bench)? == file).then_some(()));
+        assert_eq!(
+            bench.scores([1.0, 2.0]).0,
+            [Some(2.0), Some(4.0)],
+            "{start}"
+        );
+        agent.kill();
+        agent = bench.start();
+    }
+    assert_eq!(runs(&bench), Some(installed()));
+    bench.server.world().acknowledges = true;
+    let why = TrialFailure::ProgramEnded {
+        starts: 3,
+        last: WorkerDeath::Other,
+    };
     goes_back(&bench, next.id, &OutcomeKind::RolledBackItself(why));
 }
 
