@@ -19,7 +19,7 @@ use crate::model;
 use crate::package::{Package, TARGET};
 use crate::supervised::Manager;
 
-/// Kills in an ordinary test run; more with `BELLWETHER_KILLS`.
+/// Kills in an ordinary test run; more with `BELLWETHER_PROGRAM_KILLS`.
 const KILLS: u64 = 4;
 /// Long enough for any trial that is meant to succeed.
 const LONG_SECS: u32 = 600;
@@ -440,9 +440,9 @@ fn an_agent_that_cannot_note_its_successor_goes_on() {
 #[test]
 fn killed_at_any_moment_of_an_update_the_device_ends_on_a_working_agent() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
-    let kills: u64 = setting("BELLWETHER_KILLS").unwrap_or(KILLS);
+    let kills: u64 = setting("BELLWETHER_PROGRAM_KILLS").unwrap_or(KILLS);
     let seed: u64 = setting("BELLWETHER_SEED").unwrap_or(1);
-    println!("BELLWETHER_SEED={seed} BELLWETHER_KILLS={kills}");
+    println!("BELLWETHER_SEED={seed} BELLWETHER_PROGRAM_KILLS={kills}");
     let (mut bench, mut agent) = serving();
     agent.kill();
     let mut random = seed;
