@@ -38,6 +38,7 @@ use crate::notify::Manager;
 use crate::outbox::Outbox;
 use crate::page;
 use crate::program::{Handed, Own};
+use crate::readings::Topics;
 use crate::remote::Remote;
 use crate::renewal::Renewal;
 use crate::serving::Slots;
@@ -149,6 +150,7 @@ struct Agent {
     last_contact: Option<u64>,
     trouble: Option<String>,
     events: Events,
+    topics: Topics,
     manager: Manager,
     health: Option<(Health, UnixSecs)>,
     /// An assignment that waits for a newer trust root.
@@ -231,6 +233,7 @@ pub async fn run(
         last_contact: None,
         trouble: None,
         events: Events::default(),
+        topics: Topics::default(),
         manager,
         health: None,
         unopened: None,
@@ -238,6 +241,7 @@ pub async fn run(
         outbox_full: false,
     };
     agent.boot()?;
+    agent.topics = agent.listen_to_topics();
     agent.settle();
     let router = api::router(
         &agent.config.api,
@@ -280,6 +284,9 @@ pub async fn run(
         if api.as_ref().is_some_and(JoinHandle::is_finished) {
             return Err(AgentError::Ended);
         }
+        if agent.topics.any_ended() {
+            return Err(AgentError::Ended);
+        }
         if link.is_finished() {
             return match link.await {
                 Ok(Err(error)) => Err(error.into()),
@@ -303,6 +310,7 @@ pub async fn run(
     if !handing_over {
         agent.manager.stopping();
     }
+    agent.topics.stop().await;
     agent.close_windows();
     agent.show(true);
     Ok(if handing_over {
@@ -586,6 +594,13 @@ impl Agent {
         for event in events {
             self.drive(name, event);
         }
+    }
+
+    fn listen_to_topics(&self) -> Topics {
+        let Config {
+            device, readings, ..
+        } = &*self.config;
+        Topics::start(device, readings, &self.answering, &self.labels)
     }
 
     /// After every message: start the next job, send what is due, show what changed.

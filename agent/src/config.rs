@@ -1,5 +1,7 @@
 //! The agent's configuration: one TOML file, read once, typed, unknown keys refused.
 
+mod readings;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use bellwether_package::Attribute;
 use bellwether_package::ids::ATTRIBUTES_MAX;
 use bellwether_protocol::DeviceId;
 use serde::Deserialize;
+
+pub use readings::{Broker, READINGS_MAX, Readings};
 
 /// Longest configuration file in bytes: a person writes it by hand.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -27,6 +31,9 @@ pub struct Config {
     pub api: Api,
     /// The page for people beside the device, if it has an address of its own.
     pub page: Option<Page>,
+    /// Sensors that talk over a broker of their own.
+    #[serde(default)]
+    pub readings: Vec<Readings>,
     /// What is known about the device: cohorts and approvals select by it.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
@@ -272,6 +279,7 @@ impl Config {
                 "at least 16777216 (16 MiB)",
             ));
         }
+        readings::check(&self.readings)?;
         if self.attributes.len() > ATTRIBUTES_MAX
             || self
                 .attributes

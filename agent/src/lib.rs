@@ -15,6 +15,7 @@
 //! | [`program`] | the agent's own programs: which of them runs, how one hands over to the next |
 //! | [`agent`] | the one task that owns the device's state and drives `rollout::device` |
 //! | [`api`] | the Open Inference Protocol for applications |
+//! | `readings` | readings by MQTT that are answered on another topic |
 //! | [`labels`] | predictions that wait for their labels |
 //! | [`view`], [`events`], [`page`], [`status`] | what people are told |
 //! | [`health`], [`clock`] | the device itself |
@@ -42,6 +43,7 @@ pub mod owner;
 pub mod page;
 pub mod program;
 mod proving;
+mod readings;
 pub mod remote;
 pub mod renewal;
 pub mod serving;

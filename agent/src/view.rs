@@ -41,6 +41,9 @@ pub struct DeviceView {
     /// When that was.
     #[serde(default)]
     pub health_at: Option<u64>,
+    /// Readings that come over a broker of the device's own.
+    #[serde(default)]
+    pub readings: Vec<ReadingsView>,
     /// What happened of late, newest first.
     #[serde(default)]
     pub events: Vec<EventView>,
@@ -57,6 +60,34 @@ pub struct EventView {
     pub text: String,
     /// How many times in a row.
     pub times: u32,
+}
+
+/// One topic that readings come from, with counts since the agent started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadingsView {
+    /// The slot that answers them.
+    pub slot: String,
+    /// The broker, as `host:port`.
+    pub broker: String,
+    /// The topic.
+    pub topic: String,
+    /// Whether the broker is there and gives them.
+    pub connected: bool,
+    /// Since when it is, or is not.
+    pub since: u64,
+    /// Why it is not.
+    pub trouble: Option<String>,
+    /// Answered.
+    pub answered: u64,
+    /// Could not be read, or did not fit the release.
+    pub refused: u64,
+    /// The release or its worker failed.
+    pub failed: u64,
+    /// Came while the slot served nothing.
+    pub silent: u64,
+    /// Came faster than the model answers.
+    pub left_out: u64,
 }
 
 /// One slot.

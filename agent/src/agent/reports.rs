@@ -150,6 +150,7 @@ impl Agent {
                 // A figure that changes all the time must not wear out the disk.
                 health: before.health.clone(),
                 health_at: before.health_at,
+                readings: before.readings.clone(),
                 ..view.clone()
             };
             same_but_times != *before
@@ -184,6 +185,7 @@ impl Agent {
             trouble: self.trouble.clone(),
             health: self.health.as_ref().map(|(health, _)| health.clone()),
             health_at: self.health.as_ref().map(|(_, at)| at.0),
+            readings: self.topics.view(),
             events: self.events.view(),
             slots: self
                 .slots

@@ -124,7 +124,7 @@ pub fn write(head: &Head, tensors: &[Tensor], chosen: &[(usize, bool)]) -> Respo
 }
 
 /// A tensor's elements as a flat list.
-struct Data<'a>(&'a Tensor);
+pub(crate) struct Data<'a>(pub(crate) &'a Tensor);
 
 impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -74,7 +74,7 @@ pub(super) fn of_bytes(
 }
 
 /// A tensor of JSON data.
-pub(super) fn of_json(
+pub(crate) fn of_json(
     name: String,
     dtype: DType,
     shape: Vec<u32>,

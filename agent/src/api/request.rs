@@ -343,7 +343,7 @@ fn tensor(input: Input<'_>, binary: &mut &[u8]) -> Result<Tensor, RequestError> 
 }
 
 /// `text` with `null` where Python's JSON writers put a bare `NaN`: a missing reading.
-fn without_nan(text: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn without_nan(text: &[u8]) -> Cow<'_, [u8]> {
     const NAN: &[u8] = b"NaN";
     let mut mended = Vec::new();
     let (mut copied, mut at, mut in_string) = (0, 0, false);

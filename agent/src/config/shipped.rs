@@ -9,7 +9,14 @@ const SHIPPED: &str = include_str!("../../debian/agent.toml");
 const GUIDE: &str = include_str!("../../../docs/device.md");
 
 /// Sections, as TOML begins them. `attributes` has keys of the person's own.
-const SECTIONS: [&str; 5] = ["[api]", "[page]", "[report]", "[link]", "[limits]"];
+const SECTIONS: [&str; 6] = [
+    "[api]",
+    "[page]",
+    "[[readings]]",
+    "[report]",
+    "[link]",
+    "[limits]",
+];
 
 fn parse(text: &str) -> Config {
     toml::from_str(text).unwrap_or_else(|error| panic!("{error} in\n{text}"))
@@ -63,13 +70,11 @@ fn the_shipped_configuration_shows_every_key() {
     assert_eq!(names(&shown), keys(""));
     for section in SECTIONS {
         let name = section.trim_matches(['[', ']']);
-        assert_eq!(
-            names(shown[name].as_table().unwrap()),
-            keys(section),
-            "{section}"
-        );
+        let one = shown[name].as_array().map_or(&shown[name], |all| &all[0]);
+        assert_eq!(names(one.as_table().unwrap()), keys(section), "{section}");
     }
-    let tables = shown.values().filter(|value| value.is_table()).count();
+    let is_section = |value: &&toml::Value| value.is_table() || value.is_array();
+    let tables = shown.values().filter(is_section).count();
     assert_eq!(tables, SECTIONS.len() + 1, "a section without a test");
 }
 
@@ -95,6 +100,7 @@ fn the_defaults_that_the_shipped_configuration_shows_are_the_codes() {
     assert_eq!(shipped.limits, Limits::default());
     assert_eq!(shipped.api, api);
     assert!(shipped.attributes.is_empty() && shipped.page.is_none());
+    assert!(shipped.readings.is_empty());
 }
 
 #[test]

@@ -12,6 +12,7 @@ const RANGE_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Backoff {
     spread: Duration,
+    range_max: Duration,
     failures: u32,
 }
 
@@ -20,8 +21,14 @@ impl Backoff {
     pub fn new(spread: Duration) -> Self {
         Self {
             spread,
+            range_max: RANGE_MAX,
             failures: 0,
         }
+    }
+
+    /// The same with another last range.
+    pub fn up_to(self, range_max: Duration) -> Self {
+        Self { range_max, ..self }
     }
 
     /// The next pause.
@@ -37,7 +44,7 @@ impl Backoff {
     fn range(&mut self) -> Duration {
         let doubled = self.spread.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(RANGE_MAX.max(self.spread))
+        doubled.min(self.range_max.max(self.spread))
     }
 }
 

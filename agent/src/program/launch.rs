@@ -219,9 +219,10 @@ impl Launcher {
             config: self.config_path.clone(),
             beat: beat.map(Arc::new),
         };
+        let threads = config.api.requests_max + config.readings.len() + agent::JOBS_MAX;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(config.api.requests_max + agent::JOBS_MAX)
+            .max_blocking_threads(threads)
             .enable_all()
             .build()
             .map_err(LaunchError::Threads)?;

@@ -3,7 +3,7 @@
 use bellwether_protocol::{ClockState, Health, Network, Served};
 
 use super::words::{ago, bytes, short, span};
-use super::{DeviceView, EventView, OutcomeView, SlotView};
+use super::{DeviceView, EventView, OutcomeView, ReadingsView, SlotView};
 
 /// Events that a terminal shows; the page and `--json` have all.
 const EVENTS_SHOWN: usize = 8;
@@ -44,6 +44,8 @@ impl DeviceView {
         let list = list.map_or("missing".to_owned(), |version| format!("version {version}"));
         let trust = format!("root version {}, revocation list {list}", self.root_version);
         let mut contact = vec![("server", server), ("reports", waiting), ("trust", trust)];
+        let readings = self.readings.iter().map(|it| ("readings", it.told(now)));
+        contact.extend(readings);
         let trouble = self.trouble.iter().cloned();
         contact.extend(trouble.map(|trouble| ("trouble", trouble)));
         contact
@@ -198,6 +200,29 @@ impl SlotView {
 impl OutcomeView {
     fn line(&self, now: u64) -> String {
         format!("{} {}: {}", self.sequence, ago(now, self.at), self.text)
+    }
+}
+
+impl ReadingsView {
+    /// `pump/readings at 127.0.0.1:1883: 12 answered, 1 refused`.
+    fn told(&self, now: u64) -> String {
+        let mut words = format!("{} at {}: ", self.topic, self.broker);
+        if !self.connected {
+            let gap = span(now.saturating_sub(self.since));
+            let why = self.trouble.as_deref().unwrap_or("it did not answer yet");
+            words += &format!("no broker since {gap}, because {why}; ");
+        }
+        words += &format!("{} answered", self.answered);
+        let others = [
+            (self.refused, "refused"),
+            (self.failed, "failed"),
+            (self.silent, "while nothing served"),
+            (self.left_out, "left out"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            words += &format!(", {count} {what}");
+        }
+        words
     }
 }
 

@@ -4,10 +4,14 @@ use bellwether_protocol::ClockState;
 use serde::Serialize;
 
 use super::words::{ago, short, span};
-use super::{DeviceView, OutcomeView, SlotView};
+use super::{DeviceView, OutcomeView, ReadingsView, SlotView};
 
 /// A device that has not heard its server for so long is told apart; shorter gaps are everyday.
 const SILENCE_SECS: u64 = 3_600;
+
+/// A broker of readings that is away for so long is missed; the machine that it is on may have been
+/// started anew.
+const DEAF_SECS: u64 = 120;
 
 /// The one sentence, and how bad it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,6 +83,16 @@ impl DeviceView {
         };
         if let Some(failed) = self.slots.iter().find_map(failed) {
             return Some(failed);
+        }
+        let deaf = |readings: &&ReadingsView| {
+            !readings.connected && now.saturating_sub(readings.since) >= DEAF_SECS
+        };
+        if let Some(deaf) = self.readings.iter().find(deaf) {
+            let (broker, gap) = (&deaf.broker, span(now.saturating_sub(deaf.since)));
+            let which = &deaf.slot;
+            return Some(format!(
+                "Well, but {broker}, where readings for {which} come from, was not reached for {gap}"
+            ));
         }
         if !self.connected {
             let heard = self.last_contact.unwrap_or(0);

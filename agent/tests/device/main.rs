@@ -5,6 +5,7 @@
 
 mod bench;
 mod beside;
+mod broker;
 mod clock;
 mod downloads;
 mod enrolment;
@@ -17,6 +18,7 @@ mod model;
 mod package;
 mod people;
 mod programs;
+mod readings;
 mod renewal;
 mod server;
 mod serving;
