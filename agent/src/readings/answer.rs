@@ -42,7 +42,9 @@ pub(super) fn answer(
 
 /// By field where each value has one, else as a list. What is not finite is `null`.
 fn values(tensor: &Tensor, ports: &[Port]) -> Value {
-    let values = serde_json::to_value(Data(tensor)).unwrap_or(Value::Null);
+    // By way of text: a value of single precision keeps its few digits.
+    let text = serde_json::to_string(&Data(tensor)).unwrap_or_default();
+    let values = serde_json::from_str(&text).unwrap_or(Value::Null);
     let port = ports.iter().find(|port| port.name == tensor.name);
     match (values, port) {
         (Value::Array(values), Some(port)) if values.len() == port.fields.len() => {
@@ -86,4 +88,35 @@ pub(super) fn state(slot: &SlotName, answering: Option<&Answering>) -> Value {
 /// The state of a slot that nobody can ask.
 pub(super) fn gone(slot: &SlotName, reason: &str) -> Value {
     json!({ "slot": slot.as_str(), "serving": false, "reason": reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits_and_what_is_not_finite_is_null() {
+        let json = |tensor: Tensor| values(&tensor, &[]).to_string();
+        let single = Tensor::of::<f32>("y", &[3], &[0.1, 0.906_439_1, f32::NAN]);
+        assert_eq!(json(single), "[0.1,0.9064391,null]");
+        assert_eq!(json(Tensor::of::<f64>("y", &[1], &[0.1])), "[0.1]");
+        let whole = Tensor::of::<i64>("y", &[1], &[i64::MIN]);
+        assert_eq!(json(whole), "[-9223372036854775808]");
+        let large = Tensor::of::<u64>("y", &[1], &[u64::MAX]);
+        assert_eq!(json(large), "[18446744073709551615]");
+    }
+
+    #[test]
+    fn an_answer_is_put_into_an_object_and_into_nothing_else() {
+        let into = |reading: Value, key| put(reading, key, json!(1));
+        assert_eq!(
+            into(json!({"a": 2}), Some("b")).unwrap(),
+            json!({"a": 2, "b": 1})
+        );
+        assert_eq!(into(json!([2]), None).unwrap(), json!(1));
+        assert!(matches!(
+            into(json!([2]), Some("b")),
+            Err(ReadingError::NoObject)
+        ));
+    }
 }
