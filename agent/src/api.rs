@@ -11,7 +11,6 @@ mod labels;
 mod listen;
 pub mod request;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -258,16 +257,21 @@ fn find(api: &Api, slot: &str, version: Option<&str>) -> Result<(SlotName, Arc<S
     }
 }
 
-/// Asks the agent that listens there for its status. Blocking.
-pub fn ask_status(state_dir: &std::path::Path) -> Option<DeviceView> {
-    let endpoints: PathBuf = state_dir.join(ENDPOINTS);
-    let endpoints: Endpoints = serde_json::from_slice(&std::fs::read(endpoints).ok()?).ok()?;
-    let config = ureq::Agent::config_builder()
+/// Asks the running agent for its status. Blocking. Whoever may not read the state folder can ask
+/// an agent whose address is in the configuration.
+pub fn ask_status(config: &config::Config) -> Option<DeviceView> {
+    let endpoints = std::fs::read(config.state_dir.join(ENDPOINTS)).ok();
+    let told: Option<Endpoints> = endpoints.and_then(|text| serde_json::from_slice(&text).ok());
+    let fixed = Some(config.api.listen).filter(|listen| listen.port() != 0);
+    let address = told
+        .map(|told| told.api)
+        .or(fixed.map(|listen| listen.to_string()))?;
+    let http = ureq::Agent::config_builder()
         .timeout_global(Some(std::time::Duration::from_secs(3)))
         .proxy(None)
         .build();
-    let url = format!("http://{}/status", endpoints.api);
-    let mut answer = config.new_agent().get(url).call().ok()?;
+    let url = format!("http://{address}/status");
+    let mut answer = http.new_agent().get(url).call().ok()?;
     let body = answer
         .body_mut()
         .with_config()

@@ -66,7 +66,7 @@ impl Seen {
 ///
 /// [`StatusError`] when there is neither.
 pub fn look(config: &Config) -> Result<Seen, StatusError> {
-    if let Some(device) = ask_status(&config.state_dir)
+    if let Some(device) = ask_status(config)
         && device.device == config.device.as_str()
     {
         return Ok(Seen::of(true, device));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{demo, fuzz, licences, shell, tidy};
+use crate::{demo, fuzz, licences, package, shell, tidy};
 
 type Check = (&'static str, Box<dyn Fn() -> anyhow::Result<()>>);
 
@@ -28,7 +28,7 @@ fn checks(full: bool) -> Vec<Check> {
     } else {
         fuzz::SECONDS_CI
     };
-    vec![
+    let mut checks: Vec<Check> = vec![
         ("C++ compiler", Box::new(|| shell::need("g++", "g++"))),
         (
             "formatting",
@@ -48,7 +48,12 @@ fn checks(full: bool) -> Vec<Check> {
         ("fuzz", Box::new(move || fuzz::run(None, fuzz_seconds))),
         ("demo", Box::new(|| demo::run(&demo::Options::default()))),
         ("licences", Box::new(licences::run)),
-    ]
+    ];
+    if full {
+        let options = package::Options::default();
+        checks.push(("package", Box::new(move || package::run(&options))));
+    }
+    checks
 }
 
 fn clippy() -> anyhow::Result<()> {

@@ -31,7 +31,7 @@ enum Task {
     Demo(demo::Options),
     /// Runs every check that a change must pass
     Ci {
-        /// Also the long runs: fuzzing for ten minutes a target
+        /// Also the long runs: fuzzing for ten minutes a target, and the Debian package
         #[arg(long)]
         full: bool,
     },

@@ -45,6 +45,14 @@ pub(crate) struct Options {
     profile: String,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            profile: "device".to_owned(),
+        }
+    }
+}
+
 /// Builds both programs, packs them, and looks the result over.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     shell::need("dpkg-deb", "dpkg")?;

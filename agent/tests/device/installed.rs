@@ -198,3 +198,33 @@ fn around(log: &str, what: &str) -> String {
     let line = log[..at].rfind('\n').map_or(0, |end| end + 1);
     log[line..].lines().next().unwrap_or_default().to_owned()
 }
+
+#[test]
+fn whoever_may_not_read_the_state_folder_can_ask_an_agent_at_a_fixed_address() {
+    let Some((mut bench, claim)) = bench_of_nobody() else {
+        return;
+    };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    bench.listen_on(&address);
+    let output = bench.enroll_command(&claim).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let mut run = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
+    run.arg("run").arg("--config").arg(&bench.config);
+    let run = run.uid(NOBODY).gid(NOBODY).stderr(Stdio::null());
+    let mut agent = run.spawn().unwrap();
+    wait("the agent", || bench.status());
+    let mut status = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
+    status.arg("status").arg("--config").arg(&bench.config);
+    // Neither root nor the agent's user.
+    let seen = status.uid(NOBODY - 1).gid(NOBODY - 1).output().unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(seen.status.success(), "{}", told(&seen));
+    assert!(
+        told(&seen).starts_with("Waiting for a first release;"),
+        "{}",
+        told(&seen)
+    );
+}
