@@ -150,3 +150,22 @@ fn the_unit_and_the_shipped_configuration_name_the_same_places() {
     }
     assert!(PACKED.contains("\"etc/bellwether/agent.toml\""));
 }
+
+#[test]
+fn the_packages_scripts_are_scripts_and_leave_room_for_the_units_own() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("debian");
+    for name in ["postinst", "prerm", "postrm"] {
+        let script = folder.join(name);
+        let text = std::fs::read_to_string(&script).unwrap();
+        assert!(text.starts_with("#!/bin/sh\n"), "{name}");
+        // Starting, stopping, enabling and disabling are put in here.
+        let places = text.lines().filter(|line| *line == "#DEBHELPER#").count();
+        assert_eq!(places, 1, "{name}");
+        assert!(text.lines().any(|line| line == "set -e"), "{name}");
+        let parsed = std::process::Command::new("sh")
+            .arg("-n")
+            .arg(&script)
+            .status();
+        assert!(parsed.unwrap().success(), "{name}");
+    }
+}
