@@ -189,7 +189,7 @@ impl Agent {
     /// Shows whoever watches that this process is alive, and forgives its starts once it is well.
     pub(super) fn show_life(&mut self) {
         if let Some(beat) = &self.own.beat {
-            beat.beat();
+            beat.beat(&self.view.borrow().summary(clock::now().0).sentence);
         }
         if let Some((release, at)) = self.own.release.zip(self.well_at)
             && Instant::now() >= at

@@ -1,7 +1,8 @@
 //! What one program hands to the next: the sockets on which applications ask, through a socket on
 //! standard input. Whoever connects meanwhile waits in their queue instead of being refused.
 //!
-//! The same socket carries the sign of life of a program that is watched.
+//! The same socket carries the sign of life of a program that is watched: a line with how the device
+//! is.
 
 use std::io::{IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -16,6 +17,9 @@ use rustix::net::{
 
 /// Sockets at most: the API's two and the page's.
 const SOCKETS_MAX: usize = 3;
+
+/// Longest line of a program that is watched, in bytes: what is longer is no line of ours.
+const LINE_BYTES_MAX: usize = 4096;
 
 /// Listening sockets.
 #[derive(Debug, Default)]
@@ -44,9 +48,32 @@ impl Beat {
         Ok(Self(socket))
     }
 
-    /// One sign of life. When nobody reads them, there is nothing to do about it.
-    pub(crate) fn beat(&self) {
-        let _ = (&self.0).write(b".");
+    /// One sign of life, with how the device is. When nobody reads them, there is nothing to do
+    /// about it.
+    pub(crate) fn beat(&self, sentence: &str) {
+        let line = format!("{}\n", sentence.replace('\n', " "));
+        let _ = (&self.0).write(line.as_bytes());
+    }
+}
+
+/// The lines of a [`Beat`], as whoever watches reads them.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Vec<u8>);
+
+impl Heard {
+    /// The last whole line in what has come so far, if there is a new one.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<String> {
+        self.0.extend_from_slice(bytes);
+        if let Some(end) = self.0.iter().rposition(|byte| *byte == b'\n') {
+            let rest = self.0.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.0, rest);
+            let last = lines[..end].rsplit(|byte| *byte == b'\n').next()?;
+            return Some(String::from_utf8_lossy(last).into_owned());
+        }
+        if self.0.len() > LINE_BYTES_MAX {
+            self.0.clear();
+        }
+        None
     }
 }
 
@@ -143,5 +170,17 @@ mod tests {
         let none = Handed::receive(theirs.as_fd()).unwrap();
         assert!(none.tcp.is_none() && none.unix.is_none() && none.page.is_none());
         assert!(Handed::receive(theirs.as_fd()).is_err(), "nothing was sent");
+    }
+
+    #[test]
+    fn the_last_whole_line_is_heard_however_it_comes() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.take(b"Wel"), None);
+        assert_eq!(heard.take(b"l.\nNot ser").as_deref(), Some("Well."));
+        assert_eq!(heard.take(b"ving a.\nWell.\n").as_deref(), Some("Well."));
+        // What an earlier release shows, or nonsense, is a sign of life and no more.
+        assert_eq!(heard.take(&[b'.'; LINE_BYTES_MAX]), None);
+        assert_eq!(heard.take(&[0xff; 2]), None);
+        assert!(heard.0.is_empty(), "what waits for its end is bounded");
     }
 }

@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use super::files::worker_path;
+use super::handed::Heard;
 use super::record::{Next, Record, Started};
 use super::self_test::death;
 use super::{AS_RELEASE, Beat, HANDED, Handed, INSTALLED, Own, WATCHED_BY};
@@ -46,7 +47,7 @@ const OVERTIME_SECS: u64 = 120;
 const GOODBYE_WITHIN: Duration = Duration::from_secs(20);
 /// Longest wait for work under way when the agent ends: a download is resumed.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
-/// What the service manager is told of a program that is watched.
+/// What the service manager is told of a program that is watched, until that one says how it is.
 const SENTENCE: &str = "Watches over an agent that took over.";
 /// Decisions of one launcher at most: a trial's starts, and those that cannot be carried out.
 const DECISIONS_MAX: usize = 16;
@@ -365,7 +366,9 @@ impl Watch<'_> {
         let silence_max = self.candidate.secs_max.clamp(1, SILENCE_SECS_MAX);
         let silence_max = Duration::from_secs(silence_max.into());
         let mut silent_until = Some(Instant::now() + silence_max);
-        let mut signs = [0; 64];
+        let mut signs = [0; 1024];
+        let mut heard = Heard::default();
+        let mut sentence = SENTENCE.to_owned();
         let mut closed = false;
         loop {
             let until = silent_until.map(|silent| silent.min(trial_until));
@@ -374,10 +377,11 @@ impl Watch<'_> {
                 _ = terminate.recv() => return self.stop().await.map(Watched::Stopped),
                 _ = interrupt.recv() => return self.stop().await.map(Watched::Stopped),
                 read = self.life.read(&mut signs), if !closed => match read {
-                    Ok(1..) => {
+                    Ok(length @ 1..) => {
+                        sentence = heard.take(&signs[..length]).unwrap_or(sentence);
                         silent_until = silent_until.map(|_| Instant::now() + silence_max);
                         // As long as the program shows that it is alive, this process does too.
-                        self.manager.alive(Instant::now().into_std(), || SENTENCE.to_owned());
+                        self.manager.alive(Instant::now().into_std(), || sentence.clone());
                     }
                     // It closed its end: its own end follows, or silence.
                     _ => closed = true,

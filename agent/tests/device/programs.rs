@@ -146,7 +146,22 @@ fn an_update_of_the_agent_fails_no_request_and_lasts_over_a_restart() {
         told.iter().all(|text| !text.contains("STOPPING")),
         "{told:?}"
     );
-    manager.hears_of("WATCHDOG=1");
+    let ping = manager.hears_of("WATCHDOG=1");
+    // What the new agent says of the device reaches the manager by way of whoever watches it.
+    let status = |text: String| {
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("STATUS="));
+        lines.next().map(str::to_owned)
+    };
+    let mut latest = told
+        .into_iter()
+        .chain([ping])
+        .filter_map(status)
+        .next_back();
+    wait("the new agent's sentence", || {
+        let next = manager.hears(Duration::from_millis(100)).and_then(status);
+        latest = next.or(latest.take());
+        (latest.as_deref() == Some("Well.")).then_some(())
+    });
     // The process that was started watches; the next start becomes the program itself.
     assert_ne!(bench.answering_pid(), Some(agent.id()));
     assert!(agent.stop().success());
