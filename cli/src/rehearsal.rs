@@ -55,11 +55,13 @@ impl Rehearsal {
             cpu_secs: CPU_SECS,
             threads: NonZeroU32::MIN,
         };
-        let worker = Worker::start(&worker_program()?, blob, limits).map_err(|error| {
-            Failure::new(Who::Machine, "the worker could not be started")
-                .next("install bellwether-worker beside bellwether, or set BELLWETHER_WORKER")
-                .because(error)
-        })?;
+        let busy_wait = true;
+        let worker =
+            Worker::start(&worker_program()?, blob, limits, busy_wait).map_err(|error| {
+                Failure::new(Who::Machine, "the worker could not be started")
+                    .next("install bellwether-worker beside bellwether, or set BELLWETHER_WORKER")
+                    .because(error)
+            })?;
         let batch_axis = |port: &Port| port.shape.iter().position(|dim| *dim == Dim::Batch);
         let ports = model_ports(contract);
         let mut rehearsal = Self {

@@ -37,7 +37,7 @@ fn program() -> PathBuf {
 
 fn start(command: &str) -> Worker {
     let blob = SealedBlob::copy_from(command.as_bytes()).unwrap();
-    Worker::start(&program(), &blob, LIMITS).unwrap()
+    Worker::start(&program(), &blob, LIMITS, true).unwrap()
 }
 
 fn run(worker: &mut Worker, deadline: Duration) -> Result<(), Death> {
@@ -124,7 +124,7 @@ fn a_worker_outlives_the_thread_that_started_it() {
 #[test]
 fn an_absent_program_is_the_device_s_fault_and_named() {
     let blob = SealedBlob::copy_from(&b"never well"[..]).unwrap();
-    let error = Worker::start("/nonexistent/worker".as_ref(), &blob, LIMITS).unwrap_err();
+    let error = Worker::start("/nonexistent/worker".as_ref(), &blob, LIMITS, true).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/worker"));
     assert!(std::error::Error::source(&error).is_some());
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    time::{Duration, Instant},
 };
 
 use bellwether_wire::{
@@ -10,6 +11,7 @@ use bellwether_wire::{
     Response, Tensor,
     limits::{Confinement, Limits},
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     confine::{ConfineError, allow_cpu},
@@ -20,6 +22,10 @@ use crate::{
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How long a worker looks for the next request before it sleeps, if the last one came as soon: to be
+/// woken on an idle core takes 5 to 70 µs, longer than a small model runs.
+const ALERT: Duration = Duration::from_micros(100);
 
 /// Why a worker ends. The parent reads the sentence from standard error.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +45,8 @@ pub enum ServeError {
 }
 
 /// Answers requests on `socket` until it closes; large frames lie in `arena`. `model` gives the
-/// model's bytes, runs use `threads`, and `confinement` is told to the parent.
+/// model's bytes, runs use `threads`, `confinement` is told to the parent, and with a `spare_core`
+/// it looks for the next request rather than sleep at once.
 pub fn serve(
     mut socket: File,
     arena: &Arena,
@@ -47,13 +54,20 @@ pub fn serve(
     limits: Limits,
     confinement: Confinement,
     threads: &Threads,
+    spare_core: bool,
 ) -> Result<(), ServeError> {
     let mut decoder = FrameDecoder::default();
     let mut buffer = vec![0; READ_BYTES];
     let mut reply = Vec::new();
     let mut source = Some(model);
     let mut loaded = None;
-    while next_frame(&mut socket, arena, &mut decoder, &mut buffer)? {
+    let mut caller = Caller::default();
+    loop {
+        caller.await_request(&socket, spare_core);
+        if !next_frame(&mut socket, arena, &mut decoder, &mut buffer)? {
+            return Ok(());
+        }
+        caller.asked();
         allow_cpu(limits.cpu_secs)?;
         let (request, body) = wire::decode(decoder.frame().unwrap_or_default())?;
         match request {
@@ -87,8 +101,42 @@ pub fn serve(
         }
         socket.write_all(wire::announce(&reply, arena, &mut [0; 4])?)?;
         decoder.clear();
+        caller.answered();
     }
-    Ok(())
+}
+
+/// How soon whoever asks comes back.
+#[derive(Debug, Default)]
+struct Caller {
+    answered: Option<Instant>,
+    at_once: bool,
+}
+
+impl Caller {
+    /// Looks for the next request for a moment, if the caller came back at once the last time.
+    fn await_request(&self, socket: &File, spare_core: bool) {
+        let Some(answered) = self.answered.filter(|_| spare_core && self.at_once) else {
+            return;
+        };
+        while answered.elapsed() < ALERT {
+            let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+            // Whatever else it says, reading finds out.
+            if poll(&mut sockets, Some(&Timespec::default())) != Ok(0) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// A request has come. One that woke this process took up to as long again to get here.
+    fn asked(&mut self) {
+        let since = self.answered.map(|answered| answered.elapsed());
+        self.at_once = since.is_some_and(|since| since < 2 * ALERT);
+    }
+
+    fn answered(&mut self) {
+        self.answered = Some(Instant::now());
+    }
 }
 
 fn answer(outputs: Result<Vec<Tensor>, Refusal>, reply: &mut Vec<u8>) -> Result<(), FrameError> {

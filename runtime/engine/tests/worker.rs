@@ -64,7 +64,7 @@ fn ask(
 }
 
 fn start(model: &SealedBlob, limits: Limits) -> Worker {
-    Worker::start(Path::new(PROGRAM), model, limits).unwrap()
+    Worker::start(Path::new(PROGRAM), model, limits, true).unwrap()
 }
 
 fn load(

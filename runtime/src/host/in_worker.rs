@@ -33,7 +33,7 @@ impl InWorker {
             cpu_secs: options.cpu_secs(),
             threads: options.threads,
         };
-        let mut worker = Worker::start(program, blob, limits)?;
+        let mut worker = Worker::start(program, blob, limits, options.busy_wait)?;
         let model = &ports.model;
         let mut request = Vec::new();
         wire::encode(&Request::load(model), &model.constants, &mut request)

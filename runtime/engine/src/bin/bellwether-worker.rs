@@ -32,11 +32,20 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, SYSTEM),
     };
     know_processor();
+    let spare_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
     let (confinement, threads) = match confine(limits) {
         Ok(confined) => confined,
         Err(error) => return fail(&error, SYSTEM),
     };
-    match serve(socket, &arena, model, limits, confinement, &threads) {
+    match serve(
+        socket,
+        &arena,
+        model,
+        limits,
+        confinement,
+        &threads,
+        spare_core,
+    ) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, SYSTEM),
     }
