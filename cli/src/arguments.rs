@@ -413,6 +413,17 @@ pub(crate) enum ModelCommand {
         #[command(flatten)]
         connection: Connection,
     },
+    /// How a package's predictions compare with the labels that came late.
+    Labels {
+        /// Package id, or the name of a model with one version.
+        #[arg(value_name = "NAME|ID")]
+        model: String,
+        /// Of this device alone.
+        #[arg(long, value_name = "ID")]
+        device: Option<DeviceId>,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@
 //! | `enrol` | claims and enrolment |
 //! | `devices` | devices, why, disable |
 //! | `packages` | upload, approvals, download |
+//! | `labels` | predictions against what turned out to be true |
 //! | `documents` | trust root and revocations |
 //! | `rollouts` | rollouts and their decisions |
 //! | `records` | flags, audit |
@@ -19,6 +20,7 @@ pub mod types;
 mod devices;
 mod documents;
 mod enrol;
+mod labels;
 mod packages;
 mod records;
 mod rollouts;
@@ -68,6 +70,7 @@ pub(crate) const ENTRIES_MAX: u32 = 1000;
         packages::show,
         packages::content,
         packages::approve,
+        labels::labels,
         documents::revocations,
         documents::publish_revocations,
         documents::trust_root,
@@ -103,6 +106,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/packages/{id}", get(packages::show))
         .route("/v1/packages/{id}/content", get(packages::content))
         .route("/v1/packages/{id}/approvals", post(packages::approve))
+        .route("/v1/packages/{id}/labels", get(labels::labels))
         .route(
             "/v1/revocations",
             get(documents::revocations).put(documents::publish_revocations),

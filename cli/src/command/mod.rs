@@ -81,6 +81,14 @@ fn model(command: ModelCommand, output: &mut Output) -> Result<()> {
         ModelCommand::Show { model, connection } => {
             fleet::model_show(&Client::new(&connection)?, &model, output)
         }
+        ModelCommand::Labels {
+            model,
+            device,
+            connection,
+        } => {
+            let device = device.as_ref().map(|device| device.as_str());
+            fleet::model_labels(&Client::new(&connection)?, &model, device, output)
+        }
     }
 }
 

@@ -32,6 +32,27 @@ pub(super) struct Approval {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct FieldLabels {
+    pub(super) slot: String,
+    pub(super) field: String,
+    pub(super) devices: u32,
+    pub(super) labels: u64,
+    pub(super) classes: Option<ClassLabels>,
+    pub(super) numbers: Option<NumberLabels>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ClassLabels {
+    pub(super) right: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NumberLabels {
+    pub(super) bias: f64,
+    pub(super) mean_abs: f64,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct Device {
     pub(super) device: String,
     pub(super) attributes: BTreeMap<String, String>,

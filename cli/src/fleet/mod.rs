@@ -12,7 +12,7 @@ pub(crate) use client::Client;
 pub(crate) use device::{
     claim, disable, list as device_list, revoke as device_revoke, show as device_show, why,
 };
-pub(crate) use model::{list as model_list, show as model_show};
+pub(crate) use model::{labels as model_labels, list as model_list, show as model_show};
 pub(crate) use publish::publish;
 pub(crate) use rollout::{new as rollout_new, order as rollout_order, status, watch};
 

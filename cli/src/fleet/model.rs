@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answers::Package;
+use super::answers::{FieldLabels, NumberLabels, Package};
 use super::client::segment;
 use super::{Client, parse, short};
 use crate::failure::{Failure, Result};
@@ -31,29 +31,11 @@ pub(crate) fn list(client: &Client, output: &mut Output) -> Result<()> {
 /// Those of the server, and when nothing has this name or id.
 pub(crate) fn show(client: &Client, model: &str, output: &mut Output) -> Result<()> {
     let answer = client.read("/v1/packages")?;
-    let empty = Vec::new();
-    let all = answer.as_array().unwrap_or(&empty);
-    let text = |value: &Value, key: &str| {
-        value
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let is_id = model.len() >= ID_DIGITS_MIN && model.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let chosen: Vec<&Value> = all
-        .iter()
-        .filter(|package| {
-            text(package, "model") == model || is_id && text(package, "id").starts_with(model)
-        })
-        .collect();
+    let chosen = chosen(&answer, model);
     match chosen[..] {
-        [] => Err(
-            Failure::operator(format!("the server has no model and no package `{model}`"))
-                .next("`bellwether model list` shows what there is"),
-        ),
+        [] => Err(unknown(model)),
         [one] => {
-            let whole = client.read(&format!("/v1/packages/{}", segment(&text(one, "id"))))?;
+            let whole = client.read(&format!("/v1/packages/{}", segment(text(one, "id"))))?;
             output.show(&whole, |output| describe(&parse(&whole)?, output))
         }
         _ => output.show(&chosen, |output| {
@@ -64,6 +46,80 @@ pub(crate) fn show(client: &Client, model: &str, output: &mut Output) -> Result<
             Ok(())
         }),
     }
+}
+
+/// What labels that came late say of one package, over the fleet or of one device.
+///
+/// # Errors
+/// Those of the server, and when not exactly one package has this name or id.
+pub(crate) fn labels(
+    client: &Client,
+    package: &str,
+    device: Option<&str>,
+    output: &mut Output,
+) -> Result<()> {
+    let packages = client.read("/v1/packages")?;
+    let id = match chosen(&packages, package)[..] {
+        [] => return Err(unknown(package)),
+        [one] => text(one, "id"),
+        _ => {
+            return Err(
+                Failure::operator(format!("the model `{package}` has several versions"))
+                    .next("name one by its id: `bellwether model list`"),
+            );
+        }
+    };
+    let of = device.map(|device| format!("?device={}", segment(device)));
+    let path = format!(
+        "/v1/packages/{}/labels{}",
+        segment(id),
+        of.unwrap_or_default()
+    );
+    let answer = client.read(&path)?;
+    output.show(&answer, |output| {
+        let fields: Vec<FieldLabels> = parse(&answer)?;
+        if fields.is_empty() {
+            return output.line("no labels have come for this package");
+        }
+        let rows: Vec<_> = fields.iter().map(labels_row).collect();
+        output.table(["slot", "field", "labels", "devices", "predictions"], &rows)
+    })
+}
+
+fn labels_row(field: &FieldLabels) -> [String; 5] {
+    let right = field.classes.as_ref().and_then(|classes| classes.right);
+    let right = right.map(|right| format!("{:.1} % right", right * 100.0));
+    let off = field.numbers.as_ref().map(|numbers| {
+        let NumberLabels { mean_abs, bias } = numbers;
+        format!("off by {mean_abs:.4} on average, bias {bias:+.4}")
+    });
+    [
+        field.slot.clone(),
+        field.field.clone(),
+        field.labels.to_string(),
+        field.devices.to_string(),
+        right.or(off).unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+/// The packages that a model's name or the first digits of an id mean.
+fn chosen<'a>(answer: &'a Value, model: &str) -> Vec<&'a Value> {
+    let is_id = model.len() >= ID_DIGITS_MIN && model.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let all = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter()
+        .filter(|package| {
+            text(package, "model") == model || is_id && text(package, "id").starts_with(model)
+        })
+        .collect()
+}
+
+fn text<'a>(package: &'a Value, key: &str) -> &'a str {
+    package.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn unknown(model: &str) -> Failure {
+    Failure::operator(format!("the server has no model and no package `{model}`"))
+        .next("`bellwether model list` shows what there is")
 }
 
 fn row(package: &Package) -> [String; 5] {

@@ -543,6 +543,50 @@ pub struct WhyStep {
     pub text: String,
 }
 
+/// `GET /v1/packages/{id}/labels`: what labels that came late say of one output field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FieldLabels {
+    /// The slot.
+    pub slot: String,
+    /// The field, by its name in the contract.
+    pub field: String,
+    /// Devices that have sent labels.
+    pub devices: u32,
+    /// Labels in all.
+    pub labels: u64,
+    /// When the first of them reached the server.
+    pub first_at: u64,
+    /// When the last of them did.
+    pub last_at: u64,
+    /// If the field has codes.
+    pub classes: Option<ClassLabels>,
+    /// If the field is a number, and any prediction was one.
+    pub numbers: Option<NumberLabels>,
+}
+
+/// Predicted codes against true ones.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClassLabels {
+    /// The field's codes.
+    pub codes: Vec<i64>,
+    /// A row for each true code; in it a column for each predicted code, and a last one for
+    /// predictions that are none of the codes.
+    pub confusion: Vec<Vec<u64>>,
+    /// Share of labels that were predicted, 0 to 1.
+    pub right: Option<f64>,
+}
+
+/// Predicted numbers against true ones, in the field's unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NumberLabels {
+    /// Mean of prediction − label.
+    pub bias: f64,
+    /// Mean of its absolute value.
+    pub mean_abs: f64,
+    /// Root of the mean of its square.
+    pub root_mean_sq: f64,
+}
+
 /// A finding: a device's sensor, a world that moved, a report that cannot be true.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Flag {

@@ -33,6 +33,19 @@ pub struct WindowRow {
     pub window: Window,
 }
 
+/// Labels of one field as a device sent them.
+#[derive(Debug, Clone)]
+pub struct LabelsRow {
+    /// Counts up over all of them.
+    pub id: i64,
+    /// The device.
+    pub device: DeviceId,
+    /// When they came.
+    pub received_at: UnixSecs,
+    /// What they say.
+    pub labels: Labels,
+}
+
 impl Store {
     /// A device's outcomes in a slot, the latest first.
     ///
@@ -120,6 +133,33 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.iter().map(window_row).collect()
+    }
+
+    /// Labels of a release that can be true, in the order in which they came, after record `after`,
+    /// at most `most`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn labels_after(
+        &self,
+        release: &PackageId,
+        device: Option<&DeviceId>,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<LabelsRow>, StoreError> {
+        let rows = sqlx::query(
+            "select * from labels
+             where release = $1 and id > $2 and invalid is null and ($3 is null or device = $3)
+             order by id limit $4",
+        )
+        .bind(release.0.0.to_vec())
+        .bind(after)
+        .bind(device.map(DeviceId::as_str))
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(labels_row).collect()
     }
 
     /// How many windows are kept: valid ones, and ones that cannot be true.
@@ -432,6 +472,15 @@ fn outcome_row(row: &SqliteRow) -> Result<OutcomeRow, StoreError> {
         at: at(row.get("at")),
         received_at: at(row.get("received_at")),
         outcome: from_bytes(row.get("body"), "outcome")?,
+    })
+}
+
+fn labels_row(row: &SqliteRow) -> Result<LabelsRow, StoreError> {
+    Ok(LabelsRow {
+        id: row.get("id"),
+        device: parse(row.get("device"), "device id")?,
+        received_at: at(row.get("received_at")),
+        labels: from_bytes(row.get("body"), "labels")?,
     })
 }
 

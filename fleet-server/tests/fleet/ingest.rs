@@ -1,8 +1,9 @@
 //! Reports: stored once, acknowledged each time; what cannot be read or true changes nothing.
 
 use bellwether_protocol::{
-    Battery, BatteryState, BootId, BriefHealth, ClockState, DeviceId, Health, LastOutcome,
-    LinkKind, Network, OutcomeWord, Record, Room, Served, Topic, decode, to_vec,
+    Battery, BatteryState, BootId, BriefHealth, ClockState, DeviceId, Errors, Health, Labels,
+    LastOutcome, LinkKind, Network, OutcomeWord, Record, Room, Served, Tally, Topic, decode,
+    to_vec,
 };
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::LastWill;
@@ -255,6 +256,67 @@ fn a_window_that_cannot_be_true_is_flagged_and_counts_for_nothing() {
     assert_eq!(flags[0]["device"], "pump-1");
     let (_, shown) = fleet.operator().get("/v1/devices/pump-1");
     assert_eq!(shown["flags"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn late_labels_are_added_up_over_the_fleet_and_lies_are_left_out() {
+    let fleet = Fleet::start();
+    let release = fleet.release(1, &[]);
+    let labels = |field, labels: f64, error: f64| {
+        Record::Labels(Labels {
+            slot: bellwether_package::SlotName::new("cavitation").expect("a name"),
+            release,
+            field,
+            started_at: crate::support::now(),
+            secs: 10,
+            tally: Tally::Numbers(Errors {
+                labels: labels as u32,
+                sum: -labels * error,
+                sum_abs: labels * error,
+                sum_sq: labels * error * error,
+            }),
+        })
+    };
+    // A field that the release does not have makes the third device a liar.
+    let told = [
+        ("pump-1", 0, 30.0, 1.0),
+        ("pump-2", 0, 10.0, 3.0),
+        ("pump-3", 7, 9.0, 1.0),
+    ];
+    for (name, field, count, error) in told {
+        let mut device = fleet.enrol(name);
+        let mut mqtt = device.connect();
+        assert!(mqtt.subscribe(&Topic::Ack(device.id.clone()).name()));
+        let report = device.report(labels(field, count, error));
+        mqtt.report(&device, &report);
+        mqtt.report(&device, &report);
+    }
+    let shown = |query: &str| {
+        let path = format!("/v1/packages/{release}/labels{query}");
+        let (status, shown) = fleet.operator().get(&path);
+        assert_eq!(status, 200, "{shown}");
+        shown
+    };
+    let all = shown("");
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+    assert_eq!(all[0]["field"], "score");
+    assert_eq!(
+        (&all[0]["devices"], &all[0]["labels"]),
+        (&json!(2), &json!(40))
+    );
+    assert_eq!(all[0]["numbers"]["bias"], -1.5);
+    assert_eq!(all[0]["numbers"]["mean_abs"], 1.5);
+    assert_eq!(all[0]["numbers"]["root_mean_sq"], 3.0_f64.sqrt());
+    let one = shown("?device=pump-2");
+    assert_eq!(
+        (&one[0]["labels"], &one[0]["numbers"]["bias"]),
+        (&json!(10), &json!(-3.0))
+    );
+    assert_eq!(shown("?device=pump-3"), json!([]));
+    let (status, _) = fleet
+        .stranger()
+        .get(&format!("/v1/packages/{release}/labels"));
+    assert_eq!(status, 401);
 }
 
 #[test]
