@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod demo;
+mod device;
 mod fuzz;
 mod licences;
 mod package;

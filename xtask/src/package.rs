@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::shell;
+use crate::{device, shell};
 
 const VERSION: &str = "3.8.0";
 /// All files that the package may hold, and all that it must.
@@ -41,14 +41,14 @@ const SCRIPTS: [(&str, &str); 6] = [
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Cargo profile; `device` is what is flashed, and takes some ten minutes to build
-    #[arg(long, default_value = "device")]
+    #[arg(long, default_value = device::PROFILE)]
     profile: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            profile: "device".to_owned(),
+            profile: device::PROFILE.to_owned(),
         }
     }
 }
@@ -59,16 +59,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     shell::need("dpkg-shlibdeps", "dpkg-dev")?;
     let packer = shell::cargo_tool("cargo-deb", VERSION)?;
     let profile = options.profile.as_str();
-    shell::run(&mut shell::cargo([
-        "build",
-        "--profile",
-        profile,
-        "--package",
-        "bellwether-agent",
-        "--package",
-        "bellwether-engine",
-        "--bins",
-    ]))?;
+    device::build(profile)?;
     let folder = shell::root().join("target/debian");
     std::fs::create_dir_all(&folder)?;
     let package = folder.join("bellwether-agent.deb");

@@ -14,7 +14,7 @@ use super::{
     peer::{self, Peer, figure},
     scratch,
 };
-use crate::shell;
+use crate::{device, shell};
 
 const COMMAND: &str = "cargo xtask bench runtime";
 const ORT: &str = "onnxruntime 1.32.0, 1 thread";
@@ -103,23 +103,19 @@ fn build() -> anyhow::Result<Programs> {
         "build",
         "--quiet",
         "--profile",
-        "device",
-        "-p",
-        "bellwether-engine",
+        device::PROFILE,
         "-p",
         "bellwether-runtime",
         "--features",
         "bellwether-runtime/engine",
-        "--bin",
-        "bellwether-worker",
         "--example",
         "measure",
     ]))?;
-    let target = shell::root().join("target");
+    let devices = device::build(device::PROFILE)?;
     Ok(Programs {
-        cli: target.join("debug/bellwether"),
-        measure: target.join("device/examples/measure"),
-        worker: target.join("device/bellwether-worker"),
+        cli: shell::root().join("target/debug/bellwether"),
+        measure: devices.join("examples/measure"),
+        worker: devices.join("bellwether-worker"),
     })
 }
 
