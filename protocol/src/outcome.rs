@@ -290,6 +290,15 @@ pub enum TrialFailure {
         /// How they ended last.
         last: WorkerDeath,
     },
+    /// After it had committed, too many of its answers to finite inputs hold NaN or infinity.
+    NonfiniteSince {
+        /// Recent rows with such answers.
+        rows_nonfinite: u32,
+        /// Recent rows.
+        rows: u32,
+        /// Greatest share allowed, in parts per million.
+        share_max_ppm: u32,
+    },
 }
 
 /// How a worker process died. Append only.
@@ -495,6 +504,15 @@ impl fmt::Display for TrialFailure {
                 f,
                 "{rows_disagreeing} of {rows} answers disagree with the release before it on the \
                  same inputs where {share_max_ppm} ppm may"
+            ),
+            Self::NonfiniteSince {
+                rows_nonfinite,
+                rows,
+                share_max_ppm,
+            } => write!(
+                f,
+                "{rows_nonfinite} of the last {rows} rows gave NaN or infinity from finite inputs, \
+                 though it had committed, where {share_max_ppm} ppm may"
             ),
             Self::OutputDrift {
                 field,

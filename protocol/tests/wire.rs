@@ -354,6 +354,16 @@ fn committed_bytes_are_what_is_sent() {
         })),
     );
     holds(
+        "outcome-nonfinite-since",
+        &outcome(OutcomeKind::RolledBackItself(
+            TrialFailure::NonfiniteSince {
+                rows_nonfinite: 20,
+                rows: 1_129,
+                share_max_ppm: 10_000,
+            },
+        )),
+    );
+    holds(
         "outcome-not-offered",
         &outcome(OutcomeKind::Refused(Refusal::NotOffered { status: 404 })),
     );

@@ -45,6 +45,8 @@ use bellwether_protocol::{
 pub use drift::{Drift, Moved, drift};
 pub use trial::{Held, Look, Trial};
 
+use serving::Recent;
+
 /// Actions of one step at most: persist, serve or stop, fetch, two deletions, two reports.
 pub const ACTIONS_MAX: usize = 8;
 /// Download attempts of one order. With the longest wait between them that is about a day.
@@ -65,6 +67,11 @@ pub const TRIAL_BOOTS_MAX: u32 = 3;
 pub const DEATHS_MAX: usize = 3;
 /// The stretch in which those deaths are counted, in seconds.
 pub const DEATHS_SECS: u64 = 600;
+/// The latest rows of a good release that are looked at together. By number and not by time: some
+/// devices are asked once a minute.
+pub const RECENT_ROWS_MAX: u32 = 1_000;
+/// Of these, rows with spoiled answers before they are a share: one is a glitch.
+pub const SPOILED_ROWS_MIN: u32 = 20;
 /// Refused orders that are remembered. Older ones go first; the director makes few that fail.
 pub const REFUSED_MAX: usize = 8;
 /// Outcomes that are kept until the shell has them in its outbox; it takes them at once.
@@ -86,6 +93,12 @@ pub struct State {
     deaths: heapless::Vec<UnixSecs, DEATHS_MAX>,
     unable_at: Option<UnixSecs>,
     untold: heapless::Vec<Outcome, UNTOLD_MAX>,
+    /// What the good release's order allowed of answers that are not finite; after it committed as
+    /// on trial. `None`: it is not watched for them.
+    nonfinite_share_max_ppm: Option<u32>,
+    /// Its latest answers; a boot begins anew.
+    #[serde(skip)]
+    recent: Recent,
 }
 
 /// A release that committed, and what it was ordered with.
@@ -284,6 +297,8 @@ pub struct Traffic {
     pub rows_failed: u32,
     /// Rows whose answers hold NaN or infinity.
     pub rows_nonfinite: u32,
+    /// Of these, rows whose inputs were all finite: nothing that was asked excuses the answer.
+    pub rows_spoiled: u32,
     /// 99th percentile of latency since the release began to answer, in microseconds.
     pub latency_us_p99: Option<u32>,
     /// The most memory that its worker has held, in bytes.
@@ -414,6 +429,23 @@ impl State {
             deaths: heapless::Vec::new(),
             unable_at: None,
             untold: heapless::Vec::new(),
+            nonfinite_share_max_ppm: None,
+            recent: Recent::default(),
+        }
+    }
+
+    /// A slot whose state was lost, and that serves what was found on disk. Nothing is known of its
+    /// order, so any order is newer.
+    pub fn found(slot: SlotName, release: PackageId) -> Self {
+        Self {
+            good: Some(Good {
+                release,
+                sequence: Sequence::default(),
+                also_baseline: None,
+                rollout: None,
+                treated: None,
+            }),
+            ..Self::new(slot)
         }
     }
 

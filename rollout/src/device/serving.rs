@@ -4,9 +4,51 @@ use bellwether_package::ids::PackageId;
 use bellwether_protocol::{OutcomeKind, ProofFailure, Refusal, TrialFailure, WorkerDeath};
 
 use super::{
-    Action, DEATHS_MAX, DEATHS_SECS, Good, Order, Step, TRIAL_BOOTS_MAX, Trial, WORK_BOOTS_MAX,
-    Whose, Work,
+    Action, DEATHS_MAX, DEATHS_SECS, Good, Order, RECENT_ROWS_MAX, SPOILED_ROWS_MIN, Step,
+    TRIAL_BOOTS_MAX, Traffic, Trial, WORK_BOOTS_MAX, Whose, Work,
 };
+
+/// An order with this limit allows every answer: it says nothing of what its release promises.
+const EVERY_SHARE_PPM: u32 = 1_000_000;
+
+/// The latest answers of the good release, in two halves: the older goes when the newer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Recent {
+    newer: Answers,
+    older: Answers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Answers {
+    rows: u32,
+    rows_spoiled: u32,
+}
+
+impl Recent {
+    fn add(&mut self, traffic: &Traffic) {
+        if self.newer.rows >= RECENT_ROWS_MAX / 2 {
+            self.older = core::mem::take(&mut self.newer);
+        }
+        let excused = traffic.rows_nonfinite.saturating_sub(traffic.rows_spoiled);
+        let rows = traffic.rows.saturating_sub(traffic.rows_failed);
+        let newer = &mut self.newer;
+        newer.rows = newer.rows.saturating_add(rows.saturating_sub(excused));
+        newer.rows_spoiled = newer.rows_spoiled.saturating_add(traffic.rows_spoiled);
+    }
+
+    fn failure(&self, share_max_ppm: u32) -> Option<TrialFailure> {
+        let rows = self.newer.rows.saturating_add(self.older.rows);
+        let spoiled = self.newer.rows_spoiled;
+        let rows_nonfinite = spoiled.saturating_add(self.older.rows_spoiled);
+        let too_many =
+            u64::from(rows_nonfinite) * 1_000_000 > u64::from(share_max_ppm) * u64::from(rows);
+        (rows_nonfinite >= SPOILED_ROWS_MIN && too_many).then_some(TrialFailure::NonfiniteSince {
+            rows_nonfinite,
+            rows,
+            share_max_ppm,
+        })
+    }
+}
 
 impl Step {
     /// The resume rules of every state.
@@ -91,6 +133,7 @@ impl Step {
             OutcomeKind::Committed
         };
         let whose = Whose::from(&order);
+        self.expect_of(&order);
         let removed = self.take_over(&order);
         self.state.disabled = None;
         self.state.work = Work::Idle;
@@ -105,6 +148,19 @@ impl Step {
         self.serve_good();
         removed.into_iter().for_each(|release| self.delete(release));
         self.act(report);
+    }
+
+    /// What is expected of the release from now on. The one that serves may be confirmed by an
+    /// order that knows nothing of it; then the one before it holds.
+    fn expect_of(&mut self, order: &Order) {
+        let serves = self.state.good.as_ref().map(|good| good.release) == Some(order.release);
+        let share_max_ppm = order.trial.nonfinite_share_max_ppm;
+        if !serves {
+            self.state.recent = Recent::default();
+        }
+        if !serves || share_max_ppm < EVERY_SHARE_PPM {
+            self.state.nonfinite_share_max_ppm = Some(share_max_ppm);
+        }
     }
 
     /// Makes the ordered release the good one; says which release is not needed any more.
@@ -146,7 +202,7 @@ impl Step {
         else {
             return;
         };
-        let whose = Whose::from(good);
+        let good = good.clone();
         let deaths = &mut self.state.deaths;
         deaths.retain(|died_at| now.secs_since(*died_at) < DEATHS_SECS);
         if deaths.len() + 1 < DEATHS_MAX {
@@ -161,6 +217,29 @@ impl Step {
             deaths_max: DEATHS_MAX as u32 - 1,
             last,
         };
+        self.give_way(&good, why);
+    }
+
+    /// A release that committed, and then answers finite inputs with NaN or infinity, gives way to
+    /// the one before it.
+    pub(super) fn good_answered(&mut self, release: &PackageId, traffic: &Traffic) {
+        let good = self.state.good.as_ref();
+        let Some(good) = good.filter(|good| good.release == *release).cloned() else {
+            return;
+        };
+        let Some(share_max_ppm) = self.state.nonfinite_share_max_ppm else {
+            return;
+        };
+        self.state.recent.add(traffic);
+        if let Some(why) = self.state.recent.failure(share_max_ppm) {
+            self.state.recent = Recent::default();
+            self.give_way(&good, why);
+        }
+    }
+
+    /// The good release failed. Without one before it, it serves on, and that is told.
+    fn give_way(&mut self, good: &Good, why: TrialFailure) {
+        let now = self.now;
         if self.state.previous.is_some() {
             self.fall_back(OutcomeKind::RolledBackItself(why));
         } else if self
@@ -168,9 +247,9 @@ impl Step {
             .unable_at
             .is_none_or(|at| now.secs_since(at) >= DEATHS_SECS)
         {
-            // Once in a while, not at each death: the outbox is bounded.
+            // Once in a while, not at each failure: the outbox is bounded.
             self.state.unable_at = Some(now);
-            let report = self.tell(&whose, OutcomeKind::UnableToRollBack(why));
+            let report = self.tell(&Whose::from(good), OutcomeKind::UnableToRollBack(why));
             self.persist();
             self.act(report);
         }
@@ -231,6 +310,9 @@ impl Step {
         };
         self.state.good = self.state.previous.take();
         self.state.deaths.clear();
+        // What that one's order allowed is not known any more, and it has nothing to give way to.
+        self.state.nonfinite_share_max_ppm = None;
+        self.state.recent = Recent::default();
         self.remember_refused(gone.sequence, gone.release);
         let report = self.tell(&Whose::from(&gone), kind);
         self.persist();

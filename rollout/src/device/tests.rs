@@ -575,6 +575,85 @@ fn a_release_that_keeps_dying_after_commit_gives_way_to_the_one_before() {
     );
 }
 
+fn answers(release: PackageId, rows: u32, rows_nonfinite: u32, rows_spoiled: u32) -> Event {
+    let traffic = Traffic {
+        rows,
+        rows_nonfinite,
+        rows_spoiled,
+        ..Traffic::default()
+    };
+    Event::Traffic { release, traffic }
+}
+
+#[test]
+fn a_release_that_answers_nan_after_commit_gives_way_to_the_one_before() {
+    let (a, b) = (release(1), release(2));
+    let mut bench = Bench::serving(a);
+    bench.install(2, b);
+    // Weeks of good answers do not buy it more bad ones.
+    for _ in 0..1_000 {
+        assert!(bench.event(answers(b, 1_000, 0, 0)).actions.is_empty());
+    }
+    // Missing readings excuse what comes of them, and one glitch is none.
+    assert!(bench.event(answers(b, 500, 400, 19)).actions.is_empty());
+    bench.event(answers(b, 10, 1, 1));
+    assert!(matches!(
+        bench.outcome(),
+        Some(OutcomeKind::RolledBackItself(
+            TrialFailure::NonfiniteSince {
+                rows_nonfinite: 20,
+                rows: 1_129,
+                share_max_ppm: 0,
+            }
+        ))
+    ));
+    assert!(bench.has(&serve(a, false)) && bench.has(&Action::Delete { release: b }));
+    assert_eq!(bench.actions[0], Action::Persist);
+    // The same order is not tried again, and the one that is left has nothing to give way to.
+    assert!(bench.order(2, b).actions.is_empty());
+    assert!(bench.event(answers(a, 100, 100, 100)).actions.is_empty());
+}
+
+#[test]
+fn answers_that_the_order_allows_take_no_release_back() {
+    let (a, b) = (release(1), release(2));
+    let mut bench = Bench::serving(a);
+    let share_max_ppm = 500_000;
+    let order = |n, share_max_ppm| {
+        let Event::Assigned { sequence, mut slot } = assigned(n, b, false) else {
+            unreachable!()
+        };
+        slot.trial.nonfinite_share_max_ppm = share_max_ppm;
+        Event::Assigned { sequence, slot }
+    };
+    bench.event(order(2, share_max_ppm));
+    bench.event(Event::Fetched { release: b });
+    bench.event(Event::Checked { release: b });
+    bench.event(Event::Proved { release: b });
+    bench.wait(60).traffic(b, 100).event(Event::Told);
+    assert!(bench.event(answers(b, 100, 50, 50)).actions.is_empty());
+    // An order that confirms it and allows everything knows no better.
+    bench.event(order(3, 1_000_000)).event(Event::Told);
+    assert!(bench.event(answers(b, 100, 50, 50)).actions.is_empty());
+    bench.event(answers(b, 10, 10, 10));
+    assert!(bench.has(&serve(a, false)));
+}
+
+#[test]
+fn nan_without_a_release_to_fall_back_to_is_told_and_serves_on() {
+    let a = release(1);
+    let mut bench = Bench::serving(a);
+    bench.event(answers(a, 20, 20, 20));
+    assert!(matches!(
+        bench.outcome(),
+        Some(OutcomeKind::UnableToRollBack(
+            TrialFailure::NonfiniteSince { .. }
+        ))
+    ));
+    assert_eq!(bench.state.serving(), Some(&a));
+    assert!(bench.event(answers(a, 20, 20, 20)).outcome().is_none());
+}
+
 #[test]
 fn nothing_to_fall_back_to_is_told_once_in_a_while_and_serves_on() {
     let a = release(1);

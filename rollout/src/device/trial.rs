@@ -227,6 +227,7 @@ impl Step {
     }
 
     pub(super) fn traffic(&mut self, release: &PackageId, traffic: &Traffic) {
+        self.good_answered(release, traffic);
         self.watch(Some(release), |trial| trial.add(traffic));
     }
 

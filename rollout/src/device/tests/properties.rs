@@ -45,8 +45,10 @@ fn any_event() -> impl Strategy<Value = Event> {
             release: release(tag),
             why: ProofFailure::Unsupported
         }),
-        8 => (tag.clone(), 0_u32..200, 0_u32..3).prop_map(|(tag, rows, rows_failed)| {
-            let traffic = Traffic { rows, rows_failed, ..Traffic::default() };
+        8 => (tag.clone(), 0_u32..200, 0_u32..3, prop::option::weighted(0.2, 1_u32..30)).prop_map(|(tag, rows, rows_failed, bad)| {
+            let bad = bad.unwrap_or(0);
+            let (rows_nonfinite, rows_spoiled) = (bad.min(rows), (bad / 2).min(rows));
+            let traffic = Traffic { rows, rows_failed, rows_nonfinite, rows_spoiled, ..Traffic::default() };
             Event::Traffic { release: release(tag), traffic }
         }),
         1 => tag.clone().prop_map(|tag| Event::ProgramEnded {
@@ -85,6 +87,7 @@ fn awaited(state: &State) -> Event {
 fn durable(state: &State) -> State {
     let mut state = state.clone();
     state.untold.clear();
+    state.recent = Default::default();
     if let Work::Trial { trial, .. } | Work::Shadowing { trial, .. } = &mut state.work {
         *trial = Trial {
             boots: trial.boots,
