@@ -4,6 +4,7 @@
 //! what follows, stores the next state, and performs the actions. Whatever takes long (network,
 //! hashing, proving, opening a session) is a job on another thread that ends in a message.
 
+mod boot;
 mod health;
 mod jobs;
 mod own;
@@ -31,22 +32,21 @@ use crate::clock;
 use crate::config::Config;
 use crate::events::Events;
 use crate::health::Sensors;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::labels::Labels;
-use crate::link::{self, LinkError, LinkEvent, LinkOptions, Sending};
+use crate::link::{LinkError, LinkEvent, Sending};
 use crate::notify::Manager;
 use crate::outbox::Outbox;
 use crate::page;
 use crate::program::{Handed, Own};
 use crate::readings::Topics;
 use crate::remote::Remote;
-use crate::renewal::Renewal;
 use crate::serving::Slots;
-use crate::status::STATUS;
 use crate::store::{Store, StoreError};
 use crate::trust::{Trust, TrustError};
 use crate::view::DeviceView;
 
+pub(crate) use jobs::with_a_good_disk;
 use jobs::{Done, Jobs};
 use slot::Slot;
 
@@ -64,8 +64,6 @@ const REPORTS_MAX: usize = 16;
 const TICK: Duration = Duration::from_secs(1);
 /// Pause before an event is tried again whose state the disk did not take.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Events that wait for the disk, per slot.
-const RETRIES_MAX: usize = 8;
 
 /// Longest wait of a program that took over until its slots answer again, and until then no request
 /// is taken from the queue.
@@ -131,7 +129,8 @@ struct Agent {
     /// When its earlier starts are forgiven.
     well_at: Option<Instant>,
     store: Arc<Store>,
-    remote: Remote,
+    /// None while the device has no identity to show.
+    remote: Option<Remote>,
     trust: Arc<Trust>,
     outbox: Outbox,
     answering: Arc<Slots>,
@@ -149,6 +148,9 @@ struct Agent {
     connected: bool,
     last_contact: Option<u64>,
     trouble: Option<String>,
+    /// What this start found to be lost; told until the next one.
+    lost: Option<String>,
+    trust_unsaved: bool,
     events: Events,
     topics: Topics,
     manager: Manager,
@@ -179,27 +181,18 @@ pub async fn run(
 ) -> Result<Ending, AgentError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     clock::load(&store);
-    let identity = Arc::new(Identity::load(&store)?);
+    let (identity, lost) = boot::identity(&store)?;
     let trust = Arc::new(Trust::load(&store)?);
     let boot = BootId(getrandom::u64().map_err(AgentError::Random)?);
     let outbox = Outbox::open(&store.path("outbox"), boot)?;
     let taken_over = handed.tcp.is_some();
     let listeners = api::bind(&config, &store, handed).await?;
     let handed = listeners.copies();
-    let remote = Remote::new(&identity.server.https, identity.tls()?);
-    let (identity, identity_now) = watch::channel(identity);
-    let link = LinkOptions {
-        device: config.device.clone(),
-        boot,
-        identity: identity_now,
-        config: config.link.clone(),
-    };
-    let renewal = Renewal {
-        device: config.device.clone(),
-        store: store.clone(),
-        remote: remote.clone(),
-        identity,
-    };
+    let remote = identity.as_ref().map(|identity| {
+        let tls = identity.tls()?;
+        Ok::<_, IdentityError>(Remote::new(&identity.server.https, tls))
+    });
+    let remote = remote.transpose()?;
     let (messages, mut inbox) = mpsc::channel(MESSAGES_MAX);
     let (link_events, mut from_link) = mpsc::channel(MESSAGES_MAX);
     let (reports, to_link) = mpsc::channel(REPORTS_MAX);
@@ -232,6 +225,8 @@ pub async fn run(
         connected: false,
         last_contact: None,
         trouble: None,
+        lost,
+        trust_unsaved: false,
         events: Events::default(),
         topics: Topics::default(),
         manager,
@@ -239,6 +234,10 @@ pub async fn run(
         unopened: None,
         expired: None,
         outbox_full: false,
+    };
+    let link = match identity {
+        Some(identity) => agent.connect(identity, boot, link_events, to_link),
+        None => tokio::spawn(std::future::pending()),
     };
     agent.boot()?;
     agent.topics = agent.listen_to_topics();
@@ -253,8 +252,6 @@ pub async fn run(
     let mut listeners = Some(listeners);
     let mut api = None;
     let opened_until = Instant::now() + OPENED_WITHIN;
-    let link = tokio::spawn(link::run(link, link_events, to_link));
-    tokio::spawn(renewal.run());
     let poke = agent.poke.clone();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -321,52 +318,6 @@ pub async fn run(
 }
 
 impl Agent {
-    /// Loads every slot and resumes it by its rule. What served last is opened first of all, and
-    /// no network is needed for it.
-    fn boot(&mut self) -> Result<(), AgentError> {
-        let before: Option<DeviceView> = self
-            .store
-            .read_file(STATUS)?
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        let mut standing = BTreeMap::new();
-        if let Some(before) = before {
-            self.last_contact = before.last_contact;
-            self.events = Events::of(before.events);
-            for view in before.slots {
-                let Ok(name) = SlotName::new(&view.slot) else {
-                    continue;
-                };
-                standing.extend(view.standing().map(|standing| (name.clone(), standing)));
-                self.slots
-                    .insert(name.clone(), Slot::new(State::new(name), view.outcome));
-            }
-        }
-        let mut all_known = true;
-        for name in slot::stored(&self.store)? {
-            let state = slot::load(&self.store, &name);
-            if let Some(state) = state {
-                let outcome = self.slots.remove(&name).and_then(|slot| slot.outcome);
-                self.slots.insert(name, Slot::new(state, outcome));
-            } else {
-                tracing::error!(slot = %name, "the slot's state is lost; it waits for an order");
-                all_known = false;
-            }
-        }
-        self.tell_ended();
-        let names: Vec<SlotName> = self.slots.keys().cloned().collect();
-        for name in names {
-            if !name.is_agent() {
-                self.answering.resume(&name, standing.remove(&name));
-            }
-            self.drive(&name, Event::Boot);
-        }
-        // Packages of a slot whose state is lost stay: the next order finds them on disk.
-        if all_known {
-            self.sweep();
-        }
-        Ok(())
-    }
-
     fn take(&mut self, message: Message) {
         match message {
             Message::Link(event) => self.linked(event),
@@ -484,6 +435,9 @@ impl Agent {
             }
             self.trouble = None;
         }
+        if told {
+            self.outbox.let_go(name);
+        }
         if let Some(slot) = self.slots.get_mut(name) {
             slot.state = next;
         }
@@ -517,10 +471,26 @@ impl Agent {
         let Some(slot) = self.slots.get_mut(name) else {
             return;
         };
-        if slot.retries.len() < RETRIES_MAX {
-            slot.retries.push_back(event);
+        // A candidate may not answer before that is on disk; what is good may.
+        let resumes = event == Event::Boot && slot.wanted.is_none();
+        let good = slot
+            .state
+            .good()
+            .filter(|_| resumes && slot.state.disabled().is_none());
+        let good = good.map(|good| Action::Serve {
+            release: good.release,
+            also_baseline: good.also_baseline,
+            trial: false,
+            shadow: None,
+        });
+        // The clock is looked at every second anyway.
+        if event != Event::Tick {
+            slot.retry_later(event);
         }
         slot.retry_at = Some(Instant::now() + RETRY_AFTER);
+        if let Some(serve) = good {
+            self.perform(name, serve, clock::now());
+        }
     }
 
     /// Tells the machines what the application's requests have shown.
@@ -578,7 +548,8 @@ impl Agent {
             self.refresh_at = monotonic + secs(every) + jitter;
             self.jobs.refresh();
         }
-        self.outbox.save_unsaved();
+        self.save_unsaved();
+        self.save_trust();
         self.show_life();
     }
 
@@ -590,9 +561,16 @@ impl Agent {
             return;
         }
         slot.retry_at = None;
-        let events = std::mem::take(&mut slot.retries);
-        for event in events {
+        let mut events = std::mem::take(&mut slot.retries);
+        while let Some(event) = events.pop_front() {
             self.drive(name, event);
+            let Some(slot) = self.slots.get_mut(name) else {
+                return;
+            };
+            if slot.retry_at.is_some() {
+                // The disk still refuses: the rest follows in its order.
+                slot.retries.append(&mut events);
+            }
         }
     }
 

@@ -91,7 +91,8 @@ pub fn fetch(
 ) -> Result<(), FetchError> {
     let whole = path(folder, release);
     if whole.exists() {
-        return Ok(());
+        // Its name may not have been made to last when it came.
+        return Ok(sync_folder_of(&whole)?);
     }
     let bytes_max = limits.package_bytes_max;
     if length > bytes_max {
@@ -283,9 +284,13 @@ pub fn sweep(folder: &Path, kept: &[PackageId]) -> Result<(), StoreError> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let stem = name.split('.').next().unwrap_or_default();
-        if !kept.iter().any(|release| release.to_string() == stem) {
-            tracing::info!(file = %name, "package removed");
-            remove_file(&entry.path())?;
+        if kept.iter().any(|release| release.to_string() == stem) {
+            continue;
+        }
+        match remove_file(&entry.path()) {
+            Ok(()) => tracing::info!(file = %name, "package removed"),
+            // The next sweep meets it again; the others may go.
+            Err(error) => tracing::warn!(file = %name, %error, "a package stays"),
         }
     }
     Ok(())

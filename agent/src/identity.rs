@@ -2,7 +2,7 @@
 //!
 //! The key is made on the device and never leaves it. The server's authority is pinned by its
 //! fingerprint at enrolment; nothing else a server says makes it trusted. Everything lies in one
-//! file, so that a renewed certificate comes with its key or not at all; the copy before it stays.
+//! file, so that a renewed certificate comes with its key or not at all; it lies there twice.
 
 use std::sync::Arc;
 
@@ -169,7 +169,7 @@ impl Identity {
     /// [`IdentityError`] when the disk refuses; the one before then holds.
     pub fn keep(&self, store: &Store) -> Result<(), IdentityError> {
         let bytes = Zeroizing::new(postcard::to_stdvec(&self.kept).expect("plain texts"));
-        store.put(FILE, &bytes)?;
+        store.put_twice(FILE, &bytes)?;
         remove_file(&store.path(NEXT_KEY))?;
         Ok(())
     }

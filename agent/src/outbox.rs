@@ -3,14 +3,18 @@
 //! A record is on disk before it is sent, and leaves the disk when the server's own
 //! acknowledgement names it; a broker's acknowledgement means nothing here. The box is bounded:
 //! health and status records go first, then the oldest windows; outcomes are never given up.
+//!
+//! An outcome is held for as long as its slot's machine remembers it as well, acknowledged or not.
+//! So wherever the power goes between the two, the next start finds that it has it already, and
+//! the server gets it once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bellwether_package::UnixSecs;
+use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::{
-    Ack, BootId, Message as _, MessageError, Record, Report, decode, to_vec,
+    Ack, BootId, Message as _, MessageError, Outcome, Record, Report, decode, to_vec,
 };
 
 use crate::store::{StoreError, remove_file, write_atomic};
@@ -49,6 +53,12 @@ enum Kind {
     Outcome,
 }
 
+impl Entry {
+    fn is_held_for(&self, slot: &SlotName) -> bool {
+        self.held_for.as_ref() == Some(slot)
+    }
+}
+
 impl Kind {
     const ALL: [Self; 4] = [Self::Health, Self::Status, Self::Window, Self::Outcome];
 
@@ -79,6 +89,10 @@ struct Entry {
     bytes: u64,
     /// The record itself, when the disk would not take it.
     unsaved: Option<Vec<u8>>,
+    /// An outcome that the machine of this slot remembers too.
+    held_for: Option<SlotName>,
+    /// Acknowledged while it was held.
+    stored: bool,
 }
 
 /// The box.
@@ -99,7 +113,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read.
+    /// When the folder cannot be read; no single file in it keeps the agent from starting.
     pub fn open(folder: &Path, boot: BootId) -> Result<Self, StoreError> {
         let mut outbox = Self {
             folder: folder.to_owned(),
@@ -114,14 +128,18 @@ impl Outbox {
         let io = |error| StoreError::io("read", folder, error);
         for file in std::fs::read_dir(folder).map_err(io)? {
             let file = file.map_err(io)?;
-            let bytes = file.metadata().map_err(io)?.len();
+            // One whose length cannot be told is looked at when it is read.
+            let bytes = file.metadata().map_or(0, |it| it.len());
             match parse(&file.file_name().to_string_lossy()) {
                 Some((order, entry)) if bytes <= Report::BYTES_MAX as u64 => {
                     outbox.order = outbox.order.max(order);
                     outbox.bytes += bytes;
                     outbox.entries.insert(order, Entry { bytes, ..entry });
                 }
-                _ => remove_file(&file.path())?,
+                // It does no harm where it lies.
+                _ => drop(remove_file(&file.path()).inspect_err(
+                    |error| tracing::warn!(%error, "what is no report stays in the outbox"),
+                )),
             }
         }
         Ok(outbox)
@@ -148,6 +166,67 @@ impl Outbox {
     ///
     /// [`OutboxError`]; an outcome or window that the disk refuses is kept in memory and is no error.
     pub fn push(&mut self, record: Record, at: UnixSecs) -> Result<(), OutboxError> {
+        self.keep(record, at, None)
+    }
+
+    /// Keeps an outcome, and holds it until [`Outbox::let_go`]. One that an earlier boot kept, and
+    /// that its machine did not come to forget, is not kept twice.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError`]; an outcome that the disk refuses is kept in memory and is no error.
+    pub fn hold(&mut self, outcome: Outcome, at: UnixSecs) -> Result<(), OutboxError> {
+        let slot = outcome.slot.clone();
+        if let Some(order) = self.kept_before(&outcome)
+            && let Some(entry) = self.entries.get_mut(&order)
+        {
+            entry.held_for = Some(slot);
+            return Ok(());
+        }
+        self.keep(Record::Outcome(outcome), at, Some(slot))
+    }
+
+    /// Whether every outcome that is held for `slot` is on disk, so that its machine may forget
+    /// them.
+    pub fn is_safe(&self, slot: &SlotName) -> bool {
+        let mut held = self
+            .entries
+            .values()
+            .filter(|entry| entry.is_held_for(slot));
+        held.all(|entry| entry.unsaved.is_none())
+    }
+
+    /// The machine of `slot` has forgotten its outcomes: they go once the server has them.
+    pub fn let_go(&mut self, slot: &SlotName) {
+        let mut stored = Vec::new();
+        for (order, entry) in &mut self.entries {
+            if entry.is_held_for(slot) {
+                entry.held_for = None;
+                stored.extend(entry.stored.then_some(*order));
+            }
+        }
+        stored.iter().for_each(|order| self.remove(*order));
+    }
+
+    fn kept_before(&mut self, outcome: &Outcome) -> Option<u64> {
+        let earlier = |entry: &Entry| {
+            entry.kind == Kind::Outcome && entry.boot != self.boot && entry.held_for.is_none()
+        };
+        let orders = self.entries.iter().filter(|(_, entry)| earlier(entry));
+        let orders: Vec<u64> = orders.map(|(order, _)| *order).collect();
+        orders.into_iter().find(|order| {
+            let bytes = self.read(*order);
+            let report = bytes.and_then(|bytes| decode::<Report>(&bytes).ok());
+            report.is_some_and(|it| matches!(it.record, Record::Outcome(kept) if kept == *outcome))
+        })
+    }
+
+    fn keep(
+        &mut self,
+        record: Record,
+        at: UnixSecs,
+        held_for: Option<SlotName>,
+    ) -> Result<(), OutboxError> {
         let kind = Kind::of(&record);
         let report = Report {
             boot: self.boot,
@@ -165,6 +244,8 @@ impl Outbox {
             kind,
             bytes: encoded.len() as u64,
             unsaved: None,
+            held_for,
+            stored: false,
         };
         if let Err(error) = self.write(self.order, &entry, &encoded) {
             if !self.may_stay_unsaved(kind) {
@@ -183,10 +264,9 @@ impl Outbox {
         let mut due: Vec<(bool, u64)> = self
             .entries
             .iter()
-            .filter(|(order, _)| {
-                self.sent
-                    .get(order)
-                    .is_none_or(|sent| now.duration_since(*sent) >= RESEND_AFTER)
+            .filter(|(order, entry)| {
+                let sent = self.sent.get(order);
+                !entry.stored && sent.is_none_or(|sent| now.duration_since(*sent) >= RESEND_AFTER)
             })
             .map(|(order, entry)| (entry.kind != Kind::Outcome, *order))
             .collect();
@@ -214,12 +294,18 @@ impl Outbox {
             .filter(|(_, entry)| entry.boot == ack.boot && ack.seqs.contains(&entry.seq))
             .map(|(order, _)| *order)
             .collect();
-        stored.iter().for_each(|order| self.remove(*order));
+        for order in &stored {
+            match self.entries.get_mut(order) {
+                Some(entry) if entry.held_for.is_some() => entry.stored = true,
+                _ => self.remove(*order),
+            }
+        }
         stored.len()
     }
 
-    /// Tries again to write what the disk refused.
-    pub fn save_unsaved(&mut self) {
+    /// Tries again to write what the disk refused. Returns the slots whose outcomes it took.
+    pub fn save_unsaved(&mut self) -> Vec<SlotName> {
+        let mut taken = Vec::new();
         let unsaved: Vec<u64> = self
             .entries
             .iter()
@@ -234,12 +320,14 @@ impl Outbox {
                 continue;
             };
             if self.write(order, &entry, bytes).is_err() {
-                return;
+                return taken;
             }
             if let Some(entry) = self.entries.get_mut(&order) {
                 entry.unsaved = None;
+                taken.extend(entry.held_for.clone());
             }
         }
+        taken
     }
 
     /// Whether memory has room for a record that the disk refused.
@@ -279,7 +367,15 @@ impl Outbox {
             return Some(bytes.clone());
         }
         let path = self.path(order, entry);
-        let bytes = std::fs::read(&path).ok()?;
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(file = %path.display(), %error, "a report cannot be read now");
+                return None;
+            }
+            // Somebody took it away.
+            Err(_) => Vec::new(),
+        };
         let same = |report: &Report| report.boot == entry.boot && report.seq == entry.seq;
         if decode::<Report>(&bytes).is_ok_and(|report| same(&report)) {
             return Some(bytes);
@@ -327,6 +423,8 @@ fn parse(name: &str) -> Option<(u64, Entry)> {
             kind,
             bytes: 0,
             unsaved: None,
+            held_for: None,
+            stored: false,
         },
     ))
 }

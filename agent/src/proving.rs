@@ -6,6 +6,7 @@ use bellwether_package::{PackageId, SlotName};
 use bellwether_protocol::ProofFailure;
 use bellwether_runtime::{ProveError, RunError, Shortfall};
 
+use crate::agent::with_a_good_disk;
 use crate::causes::with_causes;
 use crate::clock;
 use crate::config::Config;
@@ -24,7 +25,9 @@ pub(crate) fn prove(
     trust: &Trust,
     config: &Config,
 ) -> Result<(), ProofFailure> {
-    let verified = trust.verify_new(path, release, slot, &config.attributes(), clock::now());
+    let attributes = config.attributes();
+    let verify = || trust.verify_new(path, release, slot, &attributes, clock::now());
+    let verified = with_a_good_disk(verify);
     let (package, blob) = verified.map_err(|why| {
         tracing::warn!(release = %release.short(), %why, "refused before its proof");
         ProofFailure::Other

@@ -24,7 +24,7 @@ use crate::causes::with_causes;
 use crate::clock;
 use crate::config::Config;
 use crate::fetch;
-use crate::trust::Trust;
+use crate::trust::{Trust, Unverified};
 
 use beside::{Beside, Comparison};
 
@@ -90,6 +90,8 @@ pub enum OpenError {
     Died(WorkerDeath),
     /// The device is at fault; it may work later.
     Device(String),
+    /// The disk does not give the package; it may later.
+    Unread(String),
 }
 
 /// Why a request has no answer.
@@ -122,7 +124,10 @@ impl Serving {
         let path = fetch::path(folder, release);
         let (package, blob) = trust
             .verify_installed(&path, release, slot, &config.attributes())
-            .map_err(OpenError::Refused)?;
+            .map_err(|unverified| match unverified {
+                Unverified::Refused(why) => OpenError::Refused(why),
+                Unverified::Disk(error) => OpenError::Unread(error.to_string()),
+            })?;
         let manifest = package.manifest();
         let (model, version) = (manifest.model.to_string(), manifest.version.to_string());
         let contract = package.package().contract().clone();
@@ -210,7 +215,7 @@ impl Serving {
             self.note_memory(&inner);
             result
         };
-        self.watch(rows, &result);
+        self.watch(inputs, rows, &result);
         self.offer(inputs, rows, &result);
         result.map(|run| run.outputs).map_err(|error| {
             let text = with_causes(&error);
@@ -338,7 +343,7 @@ impl Serving {
             self.note_memory(&inner);
             result
         };
-        self.watch(rows, &result);
+        self.watch(inputs, rows, &result);
         result.ok().map(|run| run.outputs)
     }
 
@@ -387,16 +392,21 @@ impl Serving {
         self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self, rows: u32, result: &Result<Run, RunError>) {
+    fn watch(&self, inputs: &[Tensor], rows: u32, result: &Result<Run, RunError>) {
         let mut watched = self.watched();
         let traffic = &mut watched.traffic;
         traffic.rows = traffic.rows.saturating_add(rows);
         let mut urgent = false;
         match result {
             Ok(run) => {
-                let bad = rows_nonfinite(&run.outputs, rows);
-                traffic.rows_nonfinite = traffic.rows_nonfinite.saturating_add(bad);
-                urgent = bad > 0;
+                let bad = nonfinite(&run.outputs, rows);
+                let rows_nonfinite = count(&bad);
+                traffic.rows_nonfinite = traffic.rows_nonfinite.saturating_add(rows_nonfinite);
+                urgent = rows_nonfinite > 0;
+                if urgent {
+                    let spoiled = count(&spoiled(inputs, &bad));
+                    traffic.rows_spoiled = traffic.rows_spoiled.saturating_add(spoiled);
+                }
                 let us = u32::try_from(run.latency.as_micros()).unwrap_or(u32::MAX);
                 watched.latency.record(us);
             }
@@ -435,7 +445,7 @@ impl Inner {
         self.rows = self.rows.saturating_add(rows);
         let kind = match result {
             Ok(run) => {
-                let bad = rows_nonfinite(&run.outputs, rows);
+                let bad = count(&nonfinite(&run.outputs, rows));
                 self.rows_nonfinite = self.rows_nonfinite.saturating_add(bad);
                 return;
             }
@@ -516,18 +526,31 @@ fn exported(ports: &[Port], counts: &[Counts]) -> Option<Fields> {
     Fields::of(pairs).ok()
 }
 
-fn rows_nonfinite(outputs: &[Tensor], rows: u32) -> u32 {
+/// Which rows hold NaN or infinity.
+fn nonfinite(tensors: &[Tensor], rows: u32) -> Vec<bool> {
     let rows = rows.max(1) as usize;
     let mut bad = vec![false; rows];
-    for output in outputs {
-        let width = (output.len() / rows).max(1);
-        for (i, value) in output.values().enumerate() {
+    for tensor in tensors {
+        let width = (tensor.len() / rows).max(1);
+        for (i, value) in tensor.values().enumerate() {
             if !value.is_finite() {
                 bad[(i / width).min(rows - 1)] = true;
             }
         }
     }
-    bad.iter().filter(|bad| **bad).count() as u32
+    bad
+}
+
+/// Of the rows with `bad` answers, those whose inputs do not excuse it.
+fn spoiled(inputs: &[Tensor], bad: &[bool]) -> Vec<bool> {
+    let rows = u32::try_from(bad.len()).unwrap_or(u32::MAX);
+    let excused = nonfinite(inputs, rows);
+    let rows = bad.iter().zip(excused);
+    rows.map(|(bad, excused)| *bad && !excused).collect()
+}
+
+fn count(rows: &[bool]) -> u32 {
+    u32::try_from(rows.iter().filter(|bad| **bad).count()).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn worker_death(death: &Death) -> WorkerDeath {
@@ -556,8 +579,18 @@ mod tests {
         let nan = f32::NAN;
         let two = Tensor::from_f32("p", &[3, 2], &[1.0, nan, 1.0, 2.0, nan, nan]);
         let one = Tensor::from_f32("q", &[3], &[1.0, f32::INFINITY, 3.0]);
-        assert_eq!(rows_nonfinite(std::slice::from_ref(&two), 3), 2);
-        assert_eq!(rows_nonfinite(&[two, one], 3), 3);
-        assert_eq!(rows_nonfinite(&[], 0), 0);
+        let bad = |tensors: &[Tensor], rows| count(&nonfinite(tensors, rows));
+        assert_eq!(bad(std::slice::from_ref(&two), 3), 2);
+        assert_eq!(bad(&[two, one], 3), 3);
+        assert_eq!(bad(&[], 0), 0);
+    }
+
+    #[test]
+    fn an_answer_to_a_missing_reading_is_not_spoiled() {
+        let nan = f32::NAN;
+        let asked = Tensor::from_f32("x", &[3, 2], &[1.0, nan, 1.0, 2.0, 1.0, 2.0]);
+        let answered = Tensor::from_f32("y", &[3], &[nan, nan, 1.0]);
+        let bad = nonfinite(&[answered], 3);
+        assert_eq!(spoiled(&[asked], &bad), [false, true, false]);
     }
 }

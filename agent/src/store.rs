@@ -22,6 +22,11 @@ const MAGIC: &[u8; 5] = b"BWST1";
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two attempts.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Attempts to read a file that the disk did not give: a cable, a controller that starts anew.
+/// What cannot be read after them is taken for lost.
+const READ_ATTEMPTS: u32 = 3;
+/// Pause between two of them.
+const READ_PAUSE: Duration = Duration::from_millis(100);
 /// Magic and digest.
 const HEADER_BYTES: usize = MAGIC.len() + 32;
 
@@ -135,7 +140,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// After any error the former content of `name` is what [`Store::load`] returns.
+    /// After any error the former content of `name` is what [`Store::load`] returns; only when the
+    /// folder alone could not be flushed may it be the new one.
     pub fn put(&self, name: &str, payload: &[u8]) -> Result<(), StoreError> {
         let path = self.path(name);
         if payload.len() > FILE_BYTES_MAX {
@@ -155,6 +161,17 @@ impl Store {
         }
         rename(&with_suffix(&path, "tmp"), &path)?;
         sync_folder_of(&path)
+    }
+
+    /// As [`Store::put`], for what is written rarely and cannot be done without: both copies are the
+    /// new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::put`].
+    pub fn put_twice(&self, name: &str, payload: &[u8]) -> Result<(), StoreError> {
+        self.put(name, payload)?;
+        self.put(name, payload)
     }
 
     /// The payload kept under `name`, or that of its previous copy when the file is torn or
@@ -302,6 +319,41 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn read_bounded(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+    patiently(|| read_once(path, bytes_max))
+}
+
+/// Tries again what the disk refused; that there is no such file is an answer.
+///
+/// # Errors
+///
+/// The last one.
+pub fn patiently<T>(mut read: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    let mut attempt = 1;
+    loop {
+        match read() {
+            Err(error) if attempt < READ_ATTEMPTS && !is_answer(&error) => {
+                tracing::warn!(%error, "the disk did not give a file; once more");
+                std::thread::sleep(READ_PAUSE * attempt);
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether trying again gives the same.
+fn is_answer(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::FileTooLarge
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+    )
+}
+
+fn read_once(path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(bytes_max as u64 + 1)
@@ -385,6 +437,31 @@ mod tests {
         store.put("a", b"newer").unwrap();
         std::fs::write(folder.path().join("a"), b"torn again").unwrap();
         assert_eq!(store.load("a").unwrap().unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_that_was_put_twice_outlives_the_loss_of_either_copy() {
+        let (folder, store) = store();
+        store.put("a", b"old").unwrap();
+        for lost in ["a", "a.prev"] {
+            store.put_twice("a", b"new").unwrap();
+            std::fs::remove_file(folder.path().join(lost)).unwrap();
+            assert_eq!(store.load("a").unwrap().unwrap(), b"new", "without {lost}");
+        }
+    }
+
+    #[test]
+    fn what_the_disk_refuses_for_a_moment_is_read() {
+        let mut refusals = READ_ATTEMPTS - 1;
+        let read = patiently(|| match refusals {
+            0 => Ok("there"),
+            _ => {
+                refusals -= 1;
+                Err(std::io::Error::from_raw_os_error(5))
+            }
+        });
+        assert_eq!(read.unwrap(), "there");
+        assert!(patiently(|| Err::<(), _>(std::io::Error::from_raw_os_error(5))).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! list takes that away.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use bellwether_package::chain::CHAIN_BYTES_MAX;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::causes::with_causes;
 use crate::remote::Remote;
-use crate::store::{Store, StoreError, write_atomic};
+use crate::store::{Store, StoreError, patiently, write_atomic};
 
 /// The file in the state folder.
 const FILE: &str = "trust";
@@ -55,6 +55,33 @@ pub enum TrustError {
     /// What is on disk cannot be read.
     #[error("the trust root on disk is damaged: enrol the device again")]
     Damaged,
+}
+
+/// Why a package on disk may not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Unverified {
+    /// It is at fault.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The disk did not give it, or did not take what was found. It may be good all the same.
+    #[error("the disk fails over a package")]
+    Disk(#[source] std::io::Error),
+}
+
+impl From<Refusal> for Unverified {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Unverified {
+    /// What is told of it when there is no more patience: what cannot be read is damaged.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => *refusal,
+            Self::Disk(_) => Refusal::Damaged,
+        }
+    }
 }
 
 /// How the documents lie on disk.
@@ -124,7 +151,7 @@ impl Trust {
             chain: self.chain_file.clone(),
             revocations: self.revocations_file.clone(),
         };
-        store.put(FILE, &postcard::to_stdvec(&kept).expect("plain fields"))
+        store.put_twice(FILE, &postcard::to_stdvec(&kept).expect("plain fields"))
     }
 
     /// The trust root's id, which stays through rotations.
@@ -214,7 +241,7 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// [`Refusal`].
+    /// [`Unverified`].
     pub fn verify_new(
         &self,
         path: &Path,
@@ -222,7 +249,7 @@ impl Trust {
         slot: &SlotName,
         attributes: &[Attribute],
         now: UnixSecs,
-    ) -> Result<(VerifiedPackage, SealedBlob), Refusal> {
+    ) -> Result<(VerifiedPackage, SealedBlob), Unverified> {
         if installed(path, slot).is_some() {
             return self.verify_installed(path, release, slot, attributes);
         }
@@ -236,11 +263,12 @@ impl Trust {
         write_atomic(&record_path(path, slot), &bytes).map_err(|error| {
             tracing::error!(%error, "cannot record the verification");
             match error {
-                StoreError::DiskFull { .. } => Refusal::NoSpace {
+                StoreError::DiskFull { .. } => Unverified::from(Refusal::NoSpace {
                     bytes: 1,
                     bytes_free: 0,
-                },
-                _ => Refusal::Other,
+                }),
+                StoreError::Io { source, .. } => Unverified::Disk(source),
+                _ => Refusal::Other.into(),
             }
         })?;
         Ok((verified, blob))
@@ -251,14 +279,14 @@ impl Trust {
     ///
     /// # Errors
     ///
-    /// [`Refusal`].
+    /// [`Unverified`].
     pub fn verify_installed(
         &self,
         path: &Path,
         release: PackageId,
         slot: &SlotName,
         attributes: &[Attribute],
-    ) -> Result<(VerifiedPackage, SealedBlob), Refusal> {
+    ) -> Result<(VerifiedPackage, SealedBlob), Unverified> {
         let (package, blob) = read_intact(path, release)?;
         let root = installed(path, slot)
             .and_then(|record| self.chain.version(record.root_version))
@@ -312,7 +340,8 @@ fn under_any(file: &[u8], chain: &RootChain) -> Option<Revocations> {
         .find_map(|root| Revocations::verify(file, root).ok())
 }
 
-fn record_path(package: &Path, slot: &SlotName) -> PathBuf {
+/// Where it is recorded that the package was verified for a slot.
+pub(crate) fn record_path(package: &Path, slot: &SlotName) -> PathBuf {
     package.with_extension(format!("{slot}.verified"))
 }
 
@@ -324,20 +353,34 @@ fn installed(package: &Path, slot: &SlotName) -> Option<Installed> {
 ///
 /// # Errors
 ///
-/// [`Refusal`] when it cannot be read, is damaged, or is another package.
+/// [`Unverified`] when it cannot be read, is damaged, or is another package.
 pub fn read_intact(
     path: &Path,
     release: PackageId,
-) -> Result<(IntactPackage, SealedBlob), Refusal> {
-    let file = File::open(path).map_err(|error| {
-        tracing::error!(file = %path.display(), %error, "cannot open a package");
-        Refusal::Damaged
-    })?;
+) -> Result<(IntactPackage, SealedBlob), Unverified> {
+    let read = patiently(|| match read_once(path, release) {
+        Err(Unverified::Disk(error)) => Err(error),
+        read => Ok(read),
+    });
+    read.unwrap_or_else(|error| {
+        tracing::error!(file = %path.display(), %error, "cannot read a package");
+        Err(match error.kind() {
+            ErrorKind::NotFound => Refusal::Damaged.into(),
+            _ => Unverified::Disk(error),
+        })
+    })
+}
+
+fn read_once(path: &Path, release: PackageId) -> Result<(IntactPackage, SealedBlob), Unverified> {
+    let file = File::open(path).map_err(Unverified::Disk)?;
     let mut blob = BlobSealer::new().map_err(|error| no_memory(&error))?;
-    let package = std_io::read(BufReader::with_capacity(READ_BYTES, file), &mut blob)
-        .map_err(|error| unreadable(&error))?;
+    let read = std_io::read(BufReader::with_capacity(READ_BYTES, file), &mut blob);
+    let package = read.map_err(|error| match error {
+        StdReadError::Source(error) => Unverified::Disk(error),
+        error => unreadable(&error).into(),
+    })?;
     if package.id() != release {
-        return Err(Refusal::OtherPackage);
+        return Err(Refusal::OtherPackage.into());
     }
     let blob = blob.seal().map_err(|error| no_memory(&error))?;
     Ok((package, blob))

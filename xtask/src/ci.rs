@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{demo, fuzz, licences, package, shell, tidy};
+use crate::{demo, faults, fuzz, licences, package, shell, tidy};
 
 type Check = (&'static str, Box<dyn Fn() -> anyhow::Result<()>>);
 
@@ -31,6 +31,10 @@ fn checks(full: bool) -> Vec<Check> {
     let mut checks: Vec<Check> = vec![
         ("C++ compiler", Box::new(|| shell::need("g++", "g++"))),
         (
+            "mosquitto",
+            Box::new(|| shell::need("mosquitto", "mosquitto")),
+        ),
+        (
             "formatting",
             Box::new(|| shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))),
         ),
@@ -51,6 +55,7 @@ fn checks(full: bool) -> Vec<Check> {
     ];
     if full {
         let options = package::Options::default();
+        checks.push(("faults", Box::new(|| faults::run(1))));
         checks.push(("package", Box::new(move || package::run(&options))));
     }
     checks

@@ -10,6 +10,7 @@ mod ci;
 mod conformance;
 mod demo;
 mod device;
+mod faults;
 mod fuzz;
 mod licences;
 mod package;
@@ -42,6 +43,12 @@ enum Task {
     Licences,
     /// Packs the agent and its worker for Debian, with cargo-deb
     Package(package::Options),
+    /// Kills real agents at every persisted step and at a thousand moments, and writes docs/faults.md
+    Faults {
+        /// What is left to chance
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Fuzzes each target for a bounded time
     Fuzz {
         /// One target only
@@ -73,6 +80,7 @@ fn main() -> anyhow::Result<()> {
         Task::Tidy => tidy::run(),
         Task::Licences => licences::run(),
         Task::Package(options) => package::run(&options),
+        Task::Faults { seed } => faults::run(seed),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Conformance { folder } => conformance::run(folder.as_deref()),
         Task::Bench { area } => bench::run(area),

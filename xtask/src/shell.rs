@@ -33,15 +33,18 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a program is there and answers `--version`.
+/// Whether a program is there and can be started. Not every program knows `--version`, and Debian
+/// keeps some where only root's path leads.
 pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
     Command::new(program)
+        .env("PATH", format!("{path}:/usr/sbin:/usr/local/sbin"))
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .is_ok_and(|status| status.success())
+        .is_ok()
 }
 
 /// Sees to it that a program is there: on Debian as root installs its package, elsewhere says what to run.

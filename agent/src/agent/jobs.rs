@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bellwether_package::{PackageId, SlotName};
 use bellwether_protocol::Refusal;
@@ -19,7 +19,13 @@ use crate::fetch::{self, FetchError};
 use crate::program::{self, Unready};
 use crate::proving;
 use crate::remote::Remote;
-use crate::trust::Trust;
+use crate::trust::{Trust, Unverified};
+
+/// Attempts to verify a package that the disk does not give, or whose verification it does not
+/// take.
+const DISK_ATTEMPTS: u32 = 4;
+/// Pause between two of them.
+const DISK_PAUSE: Duration = Duration::from_secs(3);
 
 /// A piece of work.
 #[derive(Debug, Clone)]
@@ -57,7 +63,8 @@ pub(super) struct Done {
 pub(super) struct World {
     pub(super) trust: Arc<Trust>,
     pub(super) config: Arc<Config>,
-    pub(super) remote: Remote,
+    /// None while the device has no identity to show.
+    pub(super) remote: Option<Remote>,
     pub(super) folder: PathBuf,
     pub(super) config_path: PathBuf,
 }
@@ -149,14 +156,10 @@ pub(super) fn work(job: Job, world: &World, cancelled: &AtomicBool) -> Done {
 
 fn fetch(release: PackageId, length: u64, world: &World, cancelled: &AtomicBool) -> Option<Event> {
     let limits = &world.config.limits;
-    match fetch::fetch(
-        &world.remote,
-        &world.folder,
-        release,
-        length,
-        limits,
-        cancelled,
-    ) {
+    let Some(remote) = &world.remote else {
+        return Some(Event::FetchFailed { release });
+    };
+    match fetch::fetch(remote, &world.folder, release, length, limits, cancelled) {
         Ok(()) => Some(Event::Fetched { release }),
         Err(FetchError::Cancelled) => None,
         Err(FetchError::NoSpace { bytes, bytes_free }) => {
@@ -192,14 +195,9 @@ fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> E
         };
     }
     let attributes = world.config.attributes();
-    let now = clock::now();
-    match trust.verify_new(
-        &fetch::path(&world.folder, release),
-        release,
-        slot,
-        &attributes,
-        now,
-    ) {
+    let path = fetch::path(&world.folder, release);
+    let verify = || trust.verify_new(&path, release, slot, &attributes, clock::now());
+    match with_a_good_disk(verify).map_err(|unverified| unverified.refusal()) {
         Ok(_) => Event::Checked { release },
         Err(Refusal::NoSpace { bytes, bytes_free }) => Event::NoSpace {
             release,
@@ -208,6 +206,26 @@ fn check(slot: &SlotName, release: PackageId, trust: &Trust, world: &World) -> E
         },
         Err(why) => Event::Refused { release, why },
     }
+}
+
+/// An order is not given up because the disk errs for a while. Blocking.
+///
+/// # Errors
+///
+/// What it still says after [`DISK_ATTEMPTS`].
+pub(crate) fn with_a_good_disk<T>(
+    mut verify: impl FnMut() -> Result<T, Unverified>,
+) -> Result<T, Unverified> {
+    for _ in 1..DISK_ATTEMPTS {
+        match verify() {
+            Err(Unverified::Disk(error)) => {
+                tracing::warn!(%error, "the disk fails over a package; once more");
+                std::thread::sleep(DISK_PAUSE);
+            }
+            result => return result,
+        }
+    }
+    verify()
 }
 
 fn prove(slot: &SlotName, release: PackageId, world: &World) -> Event {
@@ -226,5 +244,5 @@ fn prove(slot: &SlotName, release: PackageId, world: &World) -> Event {
 /// Newer trust documents, if the server has any. An unreachable server is no fault: what the
 /// device has is judged by its own expiry.
 fn refresh(world: &World) -> Option<Trust> {
-    world.trust.renewed(&world.remote)
+    world.trust.renewed(world.remote.as_ref()?)
 }

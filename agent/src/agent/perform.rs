@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_package::{PackageId, SlotName, UnixSecs};
-use bellwether_protocol::{ClockState, Outcome, Record};
+use bellwether_protocol::{ClockState, Outcome};
 use bellwether_rollout::device::{Action, Event};
 
 use super::jobs::{Done, Job, Work};
@@ -96,10 +96,24 @@ impl Agent {
             self.events.outcome(now.0, name.as_str(), &shown);
             slot.outcome = Some(shown);
         }
-        match self.outbox.push(Record::Outcome(outcome), now) {
-            Ok(()) => self.drive(name, Event::Told),
+        match self.outbox.hold(outcome, now) {
+            Ok(()) => self.forget_told(name),
             // The machine keeps it and reports it again at the next boot.
             Err(error) => tracing::error!(error = %with_causes(&error), "cannot keep an outcome"),
+        }
+    }
+
+    /// Has the machine forget its outcomes, once all of them are on disk in the outbox.
+    fn forget_told(&mut self, name: &SlotName) {
+        if self.outbox.is_safe(name) {
+            self.drive(name, Event::Told);
+        }
+    }
+
+    /// Writes again what the disk refused. Outcomes that it took are the outbox's from then on.
+    pub(super) fn save_unsaved(&mut self) {
+        for name in self.outbox.save_unsaved() {
+            self.forget_told(&name);
         }
     }
 
@@ -141,18 +155,29 @@ impl Agent {
         self.sweep();
     }
 
-    /// A newer trust root or revocation list: kept, and held against what is on the device.
-    fn trusted_anew(&mut self, trust: Trust) {
-        if let Err(error) = trust.save(&self.store) {
+    /// Keeps the trust documents in force if the disk has not taken them yet: a device that starts
+    /// anew with no server to ask must know what was revoked.
+    pub(super) fn save_trust(&mut self) {
+        if !std::mem::take(&mut self.trust_unsaved) {
+            return;
+        }
+        if let Err(error) = self.trust.save(&self.store) {
             tracing::error!(error = %with_causes(&error), "cannot keep the newer trust documents");
             self.trouble = Some(error.to_string());
+            self.trust_unsaved = true;
         }
+    }
+
+    /// A newer trust root or revocation list: kept, and held against what is on the device.
+    fn trusted_anew(&mut self, trust: Trust) {
         tracing::info!(
             root = trust.root_version(),
             revocations = trust.revocations_version(),
             "trust documents renewed"
         );
         self.trust = Arc::new(trust);
+        self.trust_unsaved = true;
+        self.save_trust();
         if let Some(bytes) = self.unopened.take() {
             self.assigned(bytes);
         }

@@ -182,7 +182,7 @@ impl Agent {
             root_version: self.trust.root_version(),
             revocations_version: self.trust.revocations_version(),
             reports_waiting: self.outbox.len(),
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.clone().or(self.lost.clone()),
             health: self.health.as_ref().map(|(health, _)| health.clone()),
             health_at: self.health.as_ref().map(|(_, at)| at.0),
             readings: self.topics.view(),

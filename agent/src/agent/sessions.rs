@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_package::SlotName;
-use bellwether_protocol::Note;
+use bellwether_protocol::{Note, Refusal};
 use bellwether_rollout::device::Event;
 
 use super::slot::{Opened, Slot, Wanted, Wants};
@@ -12,6 +12,11 @@ use super::{Agent, Message};
 use crate::clock;
 use crate::fetch;
 use crate::serving::{Candidate, OpenError, Serving};
+
+/// Attempts to read a good release from a disk that errs, before the one before it takes its
+/// place: half a minute, in which a controller has started anew. Without one before it there is no
+/// end to them.
+const UNREAD_MAX: u32 = 5;
 
 impl Agent {
     /// Makes `wanted` answer: at once when its session is there, else when it was opened. Until
@@ -173,6 +178,16 @@ impl Agent {
                 if wants == wanted.answers || candidate(wanted) == Candidate::Beside {
                     self.drive(name, Event::WorkerDied { release, how });
                 }
+            }
+            OpenError::Unread(error) => {
+                tracing::error!(slot = %name, release = %release.short(), %error, "not read");
+                let given_up = slot.reopened >= UNREAD_MAX && slot.state.previous().is_some();
+                if given_up && wants == wanted.answers && !wanted.trial {
+                    let why = Refusal::Damaged;
+                    return self.drive(name, Event::Unservable { release, why });
+                }
+                slot.reopen_later();
+                self.trouble = Some(format!("the disk does not give a release: {error}"));
             }
             OpenError::Device(error) => {
                 tracing::error!(slot = %name, %error, "cannot open a session; it is tried again");

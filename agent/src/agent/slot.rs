@@ -12,11 +12,15 @@ use crate::serving::{OpenError, Serving};
 use crate::store::{Store, StoreError};
 use crate::view::OutcomeView;
 
-/// Format of the stored state; another one is not read.
-const VERSION: u8 = 2;
+/// Format of the stored state; another one is not read, apart from the one before it.
+const VERSION: u8 = 3;
+/// The format before that, which ends one field earlier: the limit of answers that are not finite.
+const VERSION_UNWATCHED: u8 = 2;
 /// Folder of the states in the state folder.
 const FOLDER: &str = "slots";
 
+/// Events that wait for the disk.
+const RETRIES_MAX: usize = 8;
 /// First pause before a session that could not be opened is tried again; it doubles.
 const REOPEN_MIN: Duration = Duration::from_secs(1);
 /// Longest such pause.
@@ -97,6 +101,22 @@ impl Slot {
             retry_at: None,
             told: None,
         }
+    }
+
+    /// Keeps an event for when the disk takes states again. What was only seen gives way to what was
+    /// ordered or done, which comes once.
+    pub(super) fn retry_later(&mut self, event: Event) {
+        if self.retries.len() >= RETRIES_MAX {
+            let seen = |event: &Event| {
+                matches!(
+                    event,
+                    Event::Traffic { .. } | Event::Looked { .. } | Event::WorkerDied { .. }
+                )
+            };
+            let least = self.retries.iter().position(seen).unwrap_or(0);
+            self.retries.remove(least);
+        }
+        self.retries.push_back(event);
     }
 
     /// Tries again to open the session after a pause that doubles each time.
@@ -208,6 +228,35 @@ pub(super) fn load(store: &Store, name: &SlotName) -> Option<State> {
         .inspect_err(|error| tracing::error!(slot = %name, %error, "cannot load"))
         .ok()??;
     let (version, encoded) = bytes.split_first()?;
-    let state: State = (*version == VERSION).then(|| postcard::from_bytes(encoded).ok())??;
+    let mut encoded = encoded.to_vec();
+    match *version {
+        VERSION => {}
+        // The field is an option, and this is the encoding of none.
+        VERSION_UNWATCHED => encoded.push(0),
+        _ => return None,
+    }
+    let state: State = postcard::from_bytes(&encoded).ok()?;
     (state.slot() == name).then_some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_the_format_before_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let name = SlotName::new("pump").unwrap();
+        let state = State::new(name.clone());
+        let mut bytes = vec![VERSION_UNWATCHED];
+        bytes.extend(postcard::to_stdvec(&state).unwrap());
+        bytes.pop();
+        store.put(&file(&name), &bytes).unwrap();
+        assert_eq!(load(&store, &name), Some(state.clone()));
+        save(&store, &state).unwrap();
+        assert_eq!(load(&store, &name), Some(state));
+        store.put(&file(&name), &[VERSION + 1, 0]).unwrap();
+        assert_eq!(load(&store, &name), None);
+    }
 }

@@ -155,3 +155,64 @@ fn outcomes_and_windows_that_the_disk_refuses_are_kept_in_memory() {
     assert_eq!(kept, UNSAVED_MAX - UNSAVED_FOR_OUTCOMES);
     outbox.push(outcome(), UnixSecs(3)).unwrap();
 }
+
+fn told() -> Outcome {
+    let Record::Outcome(outcome) = outcome() else {
+        unreachable!("it is one")
+    };
+    outcome
+}
+
+#[test]
+fn an_outcome_that_its_machine_remembers_over_a_boot_is_kept_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    outbox.hold(told(), UnixSecs(1)).unwrap();
+    // The server has it, and then the power goes before the machine has forgotten it.
+    assert_eq!(outbox.acknowledge(&ack(1, &[1])), 1);
+    assert!(outbox.due(Instant::now(), 8).is_empty(), "it is stored");
+    drop(outbox);
+
+    let mut outbox = open(folder.path(), 2);
+    outbox.hold(told(), UnixSecs(2)).unwrap();
+    let slot = told().slot;
+    outbox.let_go(&slot);
+    let sent: Vec<_> = outbox
+        .due(Instant::now(), 8)
+        .iter()
+        .map(|it| key(it))
+        .collect();
+    assert_eq!(sent, [(1, 1)], "under the name that it had");
+    outbox.acknowledge(&ack(1, &[1]));
+    assert!(outbox.is_empty());
+    // Another outcome of this boot may say the same.
+    outbox.hold(told(), UnixSecs(3)).unwrap();
+    outbox.hold(told(), UnixSecs(4)).unwrap();
+    assert_eq!(outbox.len(), 2);
+}
+
+#[test]
+fn an_acknowledged_outcome_goes_when_its_machine_has_forgotten_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    outbox.hold(told(), UnixSecs(1)).unwrap();
+    outbox.acknowledge(&ack(1, &[1]));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    outbox.let_go(&told().slot);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_machine_may_not_forget_an_outcome_that_the_disk_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = open(folder.path(), 1);
+    let slot = told().slot;
+    let away = folder.path().with_extension("away");
+    std::fs::rename(folder.path(), &away).unwrap();
+    outbox.hold(told(), UnixSecs(1)).unwrap();
+    assert!(!outbox.is_safe(&slot), "it is in memory alone");
+    assert!(outbox.save_unsaved().is_empty());
+    std::fs::rename(&away, folder.path()).unwrap();
+    assert_eq!(outbox.save_unsaved(), std::slice::from_ref(&slot));
+    assert!(outbox.is_safe(&slot));
+}

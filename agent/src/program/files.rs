@@ -12,6 +12,7 @@ use bellwether_package::{Digest, PackageId, SectionKind, SlotName, VerifiedPacka
 use bellwether_protocol::Refusal;
 
 use super::record::Program;
+use crate::agent::with_a_good_disk;
 use crate::config::Config;
 use crate::fetch;
 use crate::health;
@@ -81,8 +82,9 @@ pub(crate) fn verified(
 ) -> Result<Program, Unready> {
     let path = fetch::path(&config.state_dir.join(fetch::FOLDER), release);
     let now = crate::clock::now();
-    let verified = trust.verify_new(&path, release, slot, &config.attributes(), now);
-    let (verified, _) = verified.map_err(|why| match why {
+    let attributes = config.attributes();
+    let verified = with_a_good_disk(|| trust.verify_new(&path, release, slot, &attributes, now));
+    let (verified, _) = verified.map_err(|unverified| match unverified.refusal() {
         Refusal::NoSpace { bytes, bytes_free } => Unready::NoSpace { bytes, bytes_free },
         why => Unready::Refused(why),
     })?;

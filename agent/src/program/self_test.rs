@@ -90,9 +90,9 @@ pub fn self_test(config: &Path) -> Result<(), SelfTestError> {
         let path = fetch::path(&store.path(fetch::FOLDER), good.release);
         let named = |slot: &bellwether_package::SlotName| slot.to_string();
         let verified = trust.verify_installed(&path, good.release, slot, &config.attributes());
-        let (package, blob) = verified.map_err(|why| SelfTestError::Refused {
+        let (package, blob) = verified.map_err(|unverified| SelfTestError::Refused {
             slot: named(slot),
-            why,
+            why: unverified.refusal(),
         })?;
         let proof = bellwether_runtime::prove(&package, blob, options(&config));
         let proof = proof.map_err(|source| SelfTestError::Run {

@@ -1,5 +1,6 @@
 //! One enrolled device on a bench: its folder, its server, its people, and its process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::OnceLock;
@@ -160,14 +161,23 @@ impl Bench {
 
     /// Starts the agent's process.
     pub(crate) fn spawn(&self) -> Agent {
-        self.spawn_with(&[])
+        self.spawn_under(&[])
     }
 
     /// Starts the agent's process with more in its environment.
     pub(crate) fn spawn_with(&self, variables: &[(&str, &str)]) -> Agent {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (*name, OsString::from(value)))
+            .collect();
+        self.spawn_under(&variables)
+    }
+
+    /// The same with values that are paths, say.
+    pub(crate) fn spawn_under(&self, variables: &[(&str, OsString)]) -> Agent {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
         command.arg("run").arg("--config").arg(&self.config);
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let log = std::fs::File::options()
             .append(true)
             .create(true)

@@ -1,7 +1,7 @@
 //! The agent as a whole: real processes, real TLS, real workers; the server is a small double.
 
-// Support code beside the tests: a panic is how it reports.
-#![allow(clippy::unwrap_used)]
+// Support code beside the tests: a panic is how it reports, and counts are what they tell.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod bench;
 mod beside;
@@ -9,10 +9,10 @@ mod broker;
 mod clock;
 mod downloads;
 mod enrolment;
+mod faults;
 mod full_disk;
 mod health;
 mod installed;
-mod killed;
 mod messages;
 mod model;
 mod package;

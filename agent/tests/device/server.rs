@@ -11,8 +11,8 @@ use bellwether_package::digest::sha256;
 use bellwether_protocol::{Ack, DeviceId, Report, Topic, decode, to_vec};
 use bytes::{BufMut as _, BytesMut};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
-    KeyPair, SanType,
+    BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
+    IsCa, Issuer, KeyPair, SanType,
 };
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
@@ -77,9 +77,10 @@ pub(crate) struct Server {
     pub(crate) https: SocketAddr,
     pub(crate) mqtts: SocketAddr,
     pub(crate) authority: Digest,
+    issuer: Arc<Authority>,
 }
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
@@ -106,6 +107,7 @@ impl Server {
             https: https.local_addr().unwrap(),
             mqtts: mqtts.local_addr().unwrap(),
             authority: sha256(&der),
+            issuer: authority.clone(),
         };
         server.world().mqtts = server.mqtts.to_string();
         let open = Arc::new(tls(&authority, false, ahead_secs));
@@ -122,6 +124,16 @@ impl Server {
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
+    }
+
+    /// PEM files for another broker: the authority, and a certificate for this machine with its key.
+    pub(crate) fn broker_certificate(&self) -> (String, String, String) {
+        let (certificate, key) = certificate(&self.issuer, 0);
+        (
+            self.issuer.pem.clone(),
+            certificate.pem(),
+            key.serialize_pem(),
+        )
     }
 
     pub(crate) fn assign(&self, signed: Vec<u8>) {
@@ -164,7 +176,8 @@ fn authority() -> Authority {
     }
 }
 
-fn tls(authority: &Authority, mutual: bool, ahead_secs: i64) -> ServerConfig {
+/// A certificate for this machine, and its key.
+fn certificate(authority: &Authority, ahead_secs: i64) -> (Certificate, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
@@ -173,7 +186,11 @@ fn tls(authority: &Authority, mutual: bool, ahead_secs: i64) -> ServerConfig {
         params.not_before = (now - DAY / 2).into();
         params.not_after = (now + DAY / 2).into();
     }
-    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    (params.signed_by(&key, &authority.issuer).unwrap(), key)
+}
+
+fn tls(authority: &Authority, mutual: bool, ahead_secs: i64) -> ServerConfig {
+    let (certificate, key) = certificate(authority, ahead_secs);
     let of_authority = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
