@@ -22,7 +22,7 @@ use crate::server::Server;
 /// The device's name.
 pub(crate) const DEVICE: &str = "pump-1";
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Bench {
     pub(crate) people: People,
