@@ -280,7 +280,15 @@ pub fn remove_file(path: &Path) -> Result<(), StoreError> {
 ///
 /// [`StoreError`] from the file system.
 pub fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes names that were created or removed in `folder` durable.
+///
+/// # Errors
+///
+/// [`StoreError`] from the file system.
+pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder)
         .and_then(|file| file.sync_all())
         .map_err(|error| StoreError::io("flush", folder, error))

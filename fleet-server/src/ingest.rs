@@ -12,7 +12,7 @@ use bellwether_package::sections::FieldKind;
 use bellwether_package::{PackageId, SlotName, UnixSecs};
 use bellwether_protocol::assignment::SLOTS_MAX;
 use bellwether_protocol::{
-    Ack, BootId, DeviceId, Expected, Labels, Outcome, Record, Report, Window, decode, to_vec,
+    Ack, BootId, Bundle, DeviceId, Expected, Labels, Outcome, Record, Report, Window, to_vec,
 };
 use tokio::sync::mpsc;
 
@@ -23,7 +23,7 @@ use crate::store::packages::Expectations;
 use crate::store::records::{self, FlagRow};
 use crate::store::{StoreError, Write, reports};
 
-/// Reports stored in one transaction at most.
+/// Messages stored in one transaction at most.
 const BATCH_MAX: usize = 256;
 /// Outcomes kept for one slot of one device.
 const OUTCOMES_KEPT: u32 = 200;
@@ -53,7 +53,7 @@ pub async fn run(app: Arc<App>, mut arrivals: mpsc::Receiver<Arrival>) {
         let mut gone = Vec::new();
         let read: Vec<(DeviceId, Report)> = batch
             .drain(..)
-            .filter_map(|arrival| read(arrival, &mut gone))
+            .flat_map(|arrival| read(arrival, &mut gone))
             .collect();
         let forget = batches.is_multiple_of(FORGET_BATCHES);
         match store(&app, &read, &gone, &mut known, forget).await {
@@ -68,21 +68,24 @@ pub async fn run(app: Arc<App>, mut arrivals: mpsc::Receiver<Arrival>) {
     }
 }
 
-fn read(arrival: Arrival, gone: &mut Vec<(DeviceId, BootId)>) -> Option<(DeviceId, Report)> {
+fn read(arrival: Arrival, gone: &mut Vec<(DeviceId, BootId)>) -> Vec<(DeviceId, Report)> {
     let (device, payload) = match arrival {
         Arrival::Report(device, payload) => (device, payload),
         Arrival::Gone(device, boot) => {
             gone.push((device, boot));
-            return None;
+            return Vec::new();
         }
     };
-    match decode::<Report>(&payload) {
-        Ok(report) => Some((device, report)),
+    match Bundle::open(&payload) {
+        Ok(reports) => {
+            let of_device = |report| (device.clone(), report);
+            reports.into_iter().map(of_device).collect()
+        }
         Err(cause) => {
             let why = std::error::Error::source(&cause).map(ToString::to_string);
             let why = why.unwrap_or_default();
             tracing::warn!(%device, "a report is refused: {cause}: {why}");
-            None
+            Vec::new()
         }
     }
 }

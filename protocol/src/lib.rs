@@ -7,6 +7,7 @@
 //! | [`message`] | version byte, bounds, encoding and decoding of every message |
 //! | [`assignment`] | down: the signed desired state of one device |
 //! | [`report`] | up: windows of counts, health, outcomes, status |
+//! | [`bundle`] | up: several reports in one message |
 //! | [`health`] | up: how the device itself is |
 //! | [`window`] | one window of counts, and whether it can be true |
 //! | [`labels`] | up: what late labels say of predictions, in counts |
@@ -22,6 +23,8 @@ extern crate alloc;
 
 pub mod ack;
 pub mod assignment;
+#[cfg(feature = "alloc")]
+pub mod bundle;
 pub mod health;
 pub mod ids;
 pub mod labels;
@@ -37,6 +40,8 @@ pub use assignment::{
     Assignment, AssignmentError, Desired, DriftLimits, ShadowLimits, SlotAssignment, TrialLimits,
     open_assignment,
 };
+#[cfg(feature = "alloc")]
+pub use bundle::Bundle;
 pub use health::{
     Battery, BatteryState, BriefHealth, ClockState, Health, LastOutcome, LinkKind, Network, Room,
     Served,
@@ -50,7 +55,7 @@ pub use outcome::{
 };
 pub use report::{Phase, Record, Report, Status};
 pub use topic::{Topic, TopicError};
-pub use window::{ErrorCounts, Expected, Fields, Impossible, Latency, Window};
+pub use window::{Apart, ErrorCounts, Expected, Fields, Impossible, Latency, Window};
 
 #[cfg(feature = "alloc")]
 pub use message::to_vec;

@@ -1,6 +1,6 @@
 //! What a device tells: windows of counts, health, outcomes, status.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
 
@@ -9,7 +9,7 @@ use crate::ids::{BootId, RolloutId, Sequence};
 use crate::labels::Labels;
 use crate::message::Message;
 use crate::outcome::Outcome;
-use crate::window::Window;
+use crate::window::{Window, packed};
 
 /// One record of a device's outbox. `(boot, seq)` names it: the server stores it once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,10 +24,11 @@ pub struct Report {
     pub record: Record,
 }
 
-/// What a report tells. Append only: devices in the field keep these numbers.
+/// What a report tells.
 // A window is much larger than the rest; boxing it needs a heap, which some devices lack.
 #[allow(clippy::large_enum_variant)]
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "Read")]
 pub enum Record {
     /// Counts of one slot over a stretch of time.
     Window(Window),
@@ -41,6 +42,60 @@ pub enum Record {
     Labels(Labels),
     /// How the device itself is.
     Health(Health),
+}
+
+/// A record as it is read. Append only: devices in the field keep these numbers.
+#[allow(clippy::large_enum_variant)]
+#[derive(Deserialize)]
+enum Read {
+    /// As devices sent windows at first, and have them in their outboxes.
+    Window(Window),
+    BriefHealth(BriefHealth),
+    Outcome(Outcome),
+    Status(Status),
+    Labels(Labels),
+    Health(Health),
+    PackedWindow(#[serde(with = "packed")] Window),
+}
+
+impl From<Read> for Record {
+    fn from(read: Read) -> Self {
+        match read {
+            Read::Window(window) | Read::PackedWindow(window) => Self::Window(window),
+            Read::BriefHealth(brief) => Self::BriefHealth(brief),
+            Read::Health(health) => Self::Health(health),
+            Read::Outcome(outcome) => Self::Outcome(outcome),
+            Read::Status(status) => Self::Status(status),
+            Read::Labels(labels) => Self::Labels(labels),
+        }
+    }
+}
+
+/// A record as it is written: as [`Read`], but windows in few bytes only.
+#[derive(Serialize)]
+enum Written<'a> {
+    #[allow(dead_code)]
+    Window(&'a Window),
+    BriefHealth(&'a BriefHealth),
+    Outcome(&'a Outcome),
+    Status(&'a Status),
+    Labels(&'a Labels),
+    Health(&'a Health),
+    PackedWindow(#[serde(serialize_with = "packed::serialize")] &'a Window),
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Window(window) => Written::PackedWindow(window),
+            Self::BriefHealth(brief) => Written::BriefHealth(brief),
+            Self::Health(health) => Written::Health(health),
+            Self::Outcome(outcome) => Written::Outcome(outcome),
+            Self::Status(status) => Written::Status(status),
+            Self::Labels(labels) => Written::Labels(labels),
+        }
+        .serialize(serializer)
+    }
 }
 
 impl Message for Report {

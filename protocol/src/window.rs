@@ -1,5 +1,8 @@
 //! One window of counts of one slot, and whether it can be true.
 
+mod merge;
+pub(crate) mod packed;
+
 use core::fmt;
 use core::ops::Deref;
 
@@ -9,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use bellwether_drift::{Counts, CountsError, FieldBaseline};
 use bellwether_package::ids::{PackageId, SlotName, UnixSecs};
+
+pub use merge::Apart;
 
 /// Fields of one direction in a window at most. Without a heap a device counts few fields.
 #[cfg(feature = "alloc")]

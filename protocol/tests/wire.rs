@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use bellwether_drift::{Bins, Counts, FieldBaseline};
 use bellwether_package::ids::{Digest, PackageId, PublicKey, RootId, SlotName, UnixSecs};
 use bellwether_package::signed::{DocumentType, SignedBuf};
-use bellwether_package::verify;
 use bellwether_protocol::assignment::{Addressee, SIGNED_ASSIGNMENT_BYTES_MAX, SLOTS_MAX};
 use bellwether_protocol::*;
 use ed25519_dalek::SigningKey;
@@ -215,6 +214,24 @@ fn labels(tally: Tally) -> Report {
     }))
 }
 
+fn next_report() -> Report {
+    Report {
+        seq: 6,
+        ..report(Record::Window(window()))
+    }
+}
+
+fn bundle() -> Bundle {
+    let (first, second) = (report(Record::Health(health())), next_report());
+    Bundle {
+        boot: first.boot,
+        reports: vec![
+            (first.seq, first.at, first.record),
+            (second.seq, second.at, second.record),
+        ],
+    }
+}
+
 fn confusion() -> Confusion {
     let mut confusion = Confusion::new(2);
     confusion.count(0, Some(0));
@@ -268,7 +285,16 @@ fn committed_bytes_are_what_is_sent() {
             seqs: heapless::Vec::from_slice(&[5, 6, 300]).unwrap(),
         },
     );
-    holds("report-window", &report(Record::Window(window())));
+    holds("report-packed-window", &report(Record::Window(window())));
+    holds(
+        "report-packed-window-also",
+        &report(Record::Window(Window {
+            baseline: package(1),
+            outputs: Fields::new(),
+            ..window()
+        })),
+    );
+    holds("bundle", &bundle());
     holds("report-health", &report(Record::Health(health())));
     let brief = Record::BriefHealth(brief_health());
     holds("report-health-brief", &report(brief));
@@ -371,6 +397,32 @@ fn committed_bytes_are_what_is_sent() {
         "outcome-lost",
         &outcome(OutcomeKind::Lost(Refusal::Revoked)),
     );
+}
+
+/// What devices sent at first, and have in their outboxes.
+#[test]
+fn windows_as_they_were_at_first_are_read_still() {
+    let hex = include_str!("vectors/report-window.hex").trim();
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect();
+    let read: Report = decode(&bytes).unwrap();
+    assert_eq!(read, report(Record::Window(window())));
+    assert_eq!(Bundle::open(&bytes).unwrap(), [read]);
+}
+
+#[test]
+fn a_bundle_holds_its_reports_in_order_and_no_more_than_its_bound() {
+    let bundle = bundle();
+    let read = Bundle::open(&to_vec(&bundle).unwrap()).unwrap();
+    assert_eq!(read, [report(Record::Health(health())), next_report()]);
+    let one = (1, UnixSecs(1), Record::Status(status()));
+    let long = Bundle {
+        reports: vec![one; bundle::REPORTS_MAX + 1],
+        ..bundle
+    };
+    assert!(Bundle::open(&to_vec(&long).unwrap()).is_err());
 }
 
 /// The last variant of each enum: a variant put before it moves its number.
@@ -611,70 +663,6 @@ fn a_signature_by_another_key_or_for_another_document_is_refused() {
     );
 }
 
-#[test]
-fn what_approvals_lack_is_told_in_the_words_of_the_wire() {
-    let short = |counted, out_of_scope, out_of_time| {
-        Refusal::from(&verify::Refusal::UnderApproved(verify::Shortfall {
-            needed: 2,
-            counted,
-            rejected: 0,
-            out_of_scope,
-            out_of_time,
-            invalid: 1,
-        }))
-    };
-    assert_eq!(
-        short(1, 0, 0),
-        Refusal::NotApproved {
-            persons: 1,
-            threshold: 2
-        }
-    );
-    assert_eq!(short(1, 1, 0), Refusal::OutOfScope);
-    assert_eq!(short(0, 1, 2), Refusal::OutOfTime);
-    let stale = verify::Refusal::RevocationsExpired { at: UnixSecs(1) };
-    assert_eq!(Refusal::from(&stale), Refusal::RevocationsStale);
-}
-
-#[test]
-fn topics_are_built_and_parsed_alike() {
-    let device = DeviceId::new("press-07").unwrap();
-    let topics = [
-        (
-            Topic::Assignment(device.clone()),
-            "bw/1/press-07/assignment",
-        ),
-        (Topic::Ack(device.clone()), "bw/1/press-07/ack"),
-        (Topic::Report(device), "bw/1/press-07/report"),
-    ];
-    for (topic, text) in topics {
-        assert_eq!(topic.name().as_str(), text);
-        assert_eq!(Topic::parse(text).unwrap(), topic);
-        assert_ne!(topic.device_publishes(), topic.device_subscribes());
-    }
-}
-
-#[test]
-fn topics_of_others_are_refused() {
-    let foreign = [
-        "",
-        "bw/1/press-07",
-        "bw/1//report",
-        "bw/2/press-07/report",
-        "bw/1/+/report",
-        "bw/1/press-07/report/x",
-        "bw/1/press-07/Report",
-        "bw/1/#",
-        "bw/1/PRESS/report",
-        "/bw/1/press-07/report",
-        "$share/ingest/bw/1/+/report",
-    ];
-    for text in foreign {
-        assert!(Topic::parse(text).is_err(), "{text}");
-    }
-    assert!(Topic::parse(&format!("bw/1/{}/report", "d".repeat(49))).is_err());
-}
-
 /// What a window is held against: two inputs, one output.
 fn checked(change: impl FnOnce(&mut Window)) -> Result<(), Impossible> {
     let inputs = [baseline("V1"), baseline("V2")];
@@ -759,7 +747,7 @@ proptest! {
     fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         for version in [1, 2] {
             let versioned: Vec<u8> = std::iter::once(version).chain(bytes.iter().copied()).collect();
-            let _ = decode::<Report>(&versioned);
+            let _ = Bundle::open(&versioned);
             let _ = decode::<Assignment>(&versioned);
             let _ = decode::<Ack>(&versioned);
         }

@@ -11,7 +11,6 @@ use super::slot::Slot;
 use super::{Agent, Message};
 use crate::causes::with_causes;
 use crate::clock;
-use crate::link::Sending;
 use crate::serving::Serving;
 use crate::status::STATUS;
 use crate::view::{DeviceView, SlotView};
@@ -27,10 +26,6 @@ impl Agent {
             return;
         }
         for report in self.outbox.due(Instant::now(), room) {
-            let report = Sending {
-                payload: report,
-                again: false,
-            };
             if self.reports.try_send(report).is_err() {
                 // It is sent again when no acknowledgement comes.
                 return;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bellwether_package::Digest;
 use bellwether_package::digest::sha256;
-use bellwether_protocol::{Ack, DeviceId, Report, Topic, decode, to_vec};
+use bellwether_protocol::{Ack, Bundle, DeviceId, Report, Topic, to_vec};
 use bytes::{BufMut as _, BytesMut};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -460,16 +460,18 @@ fn take_report(
     publish: &Publish,
     world: &Mutex<World>,
 ) -> std::io::Result<()> {
-    let report: Report = decode(&publish.payload).unwrap();
+    let reports = Bundle::open(&publish.payload).unwrap();
     let ack = Ack {
-        boot: report.boot,
-        seqs: [report.seq].into_iter().collect(),
+        boot: reports[0].boot,
+        seqs: reports.iter().map(|report| report.seq).collect(),
     };
     let acknowledges = {
         let mut world = world.lock().unwrap();
-        let known = |it: &Report| (it.boot, it.seq) == (report.boot, report.seq);
-        if !world.reports.iter().any(known) {
-            world.reports.push(report);
+        for report in reports {
+            let known = |it: &Report| (it.boot, it.seq) == (report.boot, report.seq);
+            if !world.reports.iter().any(known) {
+                world.reports.push(report);
+            }
         }
         world.acknowledges
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bellwether_protocol::topic::{GONE_FILTER, INGEST_FILTER};
 use bellwether_protocol::{
-    Ack, BootId, DeviceId, OutcomeKind, Record, Report, Topic, decode, to_vec,
+    Ack, BootId, Bundle, DeviceId, OutcomeKind, Record, Report, Topic, to_vec,
 };
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, Publish};
@@ -212,14 +212,17 @@ fn take(client: &Client, publish: &Publish, seen: &Mutex<Seen>) {
     let mut seen = seen.lock().unwrap();
     match Topic::parse(topic).unwrap() {
         Topic::Report(device) => {
-            let report: Report = decode(&publish.payload).unwrap();
+            let reports = Bundle::open(&publish.payload).unwrap();
             let ack = Ack {
-                boot: report.boot,
-                seqs: [report.seq].into_iter().collect(),
+                boot: reports[0].boot,
+                seqs: reports.iter().map(|report| report.seq).collect(),
             };
-            let known = |(it, _): &(Report, QoS)| (it.boot, it.seq) == (report.boot, report.seq);
-            if !seen.reports.iter().any(known) {
-                seen.reports.push((report, publish.qos));
+            for report in reports {
+                let known =
+                    |(it, _): &(Report, QoS)| (it.boot, it.seq) == (report.boot, report.seq);
+                if !seen.reports.iter().any(known) {
+                    seen.reports.push((report, publish.qos));
+                }
             }
             let topic = Topic::Ack(device).to_string();
             let _ = client.try_publish(topic, QoS::AtMostOnce, false, to_vec(&ack).unwrap());

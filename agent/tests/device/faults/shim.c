@@ -6,6 +6,7 @@
 //
 //   FAULT_FOLDER   operations on files below it are counted; nothing else is touched
 //   FAULT_COUNTED  which: any of the letters o(pen) r(ead) w(rite) f(sync) m(ove) u(nlink) t(runcate)
+//   FAULT_AMONG    of these, only paths that hold this text are counted; empty: all
 //   FAULT_HOW      enospc, eio, short (writes only), kill (before the operation), killed (after it)
 //   FAULT_FIRST, FAULT_LAST   the first and the last counted operation that it happens to, from 1
 //   FAULT_LOG      gets a line for each of them: its number, its letter, its path
@@ -36,7 +37,7 @@
 
 enum fate { AS_EVER, FAILS, COMES_SHORT, KILLED_AFTER };
 
-static char folder[4096], counted[16] = "orwfmut", how[16], clock_file[4096];
+static char folder[4096], counted[16] = "orwfmut", how[16], among[256], clock_file[4096];
 static size_t folder_length;
 static unsigned long first = 0, last = 0;
 static int log_file = -1;
@@ -55,6 +56,7 @@ __attribute__((constructor)) static void begin(void) {
     copied(folder, sizeof folder, "FAULT_FOLDER");
     folder_length = strlen(folder);
     copied(counted, sizeof counted, "FAULT_COUNTED");
+    copied(among, sizeof among, "FAULT_AMONG");
     copied(how, sizeof how, "FAULT_HOW");
     copied(clock_file, sizeof clock_file, "FAULT_CLOCK");
     char number[32] = "0";
@@ -100,7 +102,7 @@ static void lose_power(void) {
 
 // Counts an operation and says what becomes of it; errno is set if it fails.
 static enum fate fate(char letter, const char *path) {
-    if (!strchr(counted, letter)) return AS_EVER;
+    if (!strchr(counted, letter) || !strstr(path, among)) return AS_EVER;
     unsigned long number = ++operations;
     if (number < first || number > last) return AS_EVER;
     if (!strcmp(how, "short") && letter != 'w') return AS_EVER;

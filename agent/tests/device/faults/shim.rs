@@ -26,6 +26,8 @@ pub(super) struct Fault {
     pub(super) how: How,
     /// Letters of the operations that are counted, as `shim.c` has them.
     pub(super) counted: &'static str,
+    /// Of these, only those on paths that hold this text.
+    pub(super) among: &'static str,
     /// Number of the first that it happens to, from 1.
     pub(super) first: u64,
     /// Number of the last.
@@ -39,6 +41,7 @@ impl Fault {
             ("LD_PRELOAD", library().into()),
             ("FAULT_FOLDER", state.into()),
             ("FAULT_COUNTED", self.counted.into()),
+            ("FAULT_AMONG", self.among.into()),
             ("FAULT_HOW", self.how.word().into()),
             ("FAULT_FIRST", self.first.to_string().into()),
             ("FAULT_LAST", self.last.to_string().into()),
