@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::assignment::{Addressee, SLOTS_MAX};
 use bellwether_protocol::{
-    Ack, AssignmentError, BootId, ClockState, Health, Served, Window, decode, open_assignment,
+    Ack, AssignmentError, BootId, ClockState, Documents, Health, Served, Window, decode,
+    open_assignment,
 };
 use bellwether_rollout::device::{Action, Event, State, step};
 use tokio::sync::{Notify, mpsc, watch};
@@ -62,6 +63,8 @@ const MESSAGES_MAX: usize = 64;
 const REPORTS_MAX: usize = 16;
 /// How often the owner looks at the clock.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause between two looks for trust documents that the server announces: they may never come.
+const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// Pause before an event is tried again whose state the disk did not take.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -163,6 +166,7 @@ struct Agent {
     windows_at: Instant,
     health_at: Instant,
     refresh_at: Instant,
+    refreshed_at: Option<Instant>,
     outbox_full: bool,
 }
 
@@ -204,6 +208,7 @@ pub async fn run(
         // The first health record tells the server that the device is there.
         health_at: now,
         refresh_at: now,
+        refreshed_at: None,
         config: Arc::new(config),
         own,
         hands_over: false,
@@ -354,6 +359,22 @@ impl Agent {
                 Err(error) => tracing::warn!(%error, "an acknowledgement is ignored"),
             },
             LinkEvent::Assignment(bytes) => self.assigned(bytes),
+            LinkEvent::Documents(bytes) => match decode::<Documents>(&bytes) {
+                Ok(documents) => self.noticed(documents),
+                Err(error) => tracing::warn!(%error, "a notice of documents is ignored"),
+            },
+        }
+    }
+
+    /// Looks for the trust documents that the server has and this device lacks: soon, and not again
+    /// and again if they cannot be had or are none.
+    fn noticed(&mut self, documents: Documents) {
+        let newer_root = documents.root_version > self.trust.root_version();
+        let newer_list = documents.revocations_version > self.trust.revocations_version();
+        if newer_root || newer_list {
+            let soonest = self.refreshed_at.map(|at| at + REFRESH_PAUSE);
+            let now = Instant::now();
+            self.refresh_at = self.refresh_at.min(soonest.unwrap_or(now).max(now));
         }
     }
 
@@ -535,9 +556,11 @@ impl Agent {
         self.take_retired_windows(now);
         let monotonic = Instant::now();
         if monotonic >= self.windows_at {
-            self.windows_at = monotonic + secs(self.config.report.window_secs);
+            self.windows_at = monotonic + secs(self.window_secs());
             self.take_windows(now);
         }
+        // A rollout that has begun does not wait for the end of a long window.
+        self.windows_at = self.windows_at.min(monotonic + secs(self.window_secs()));
         if monotonic >= self.health_at {
             self.health_at = monotonic + secs(self.config.report.health_secs);
             self.take_health();
@@ -546,11 +569,22 @@ impl Agent {
             let every = self.config.report.trust_secs;
             let jitter = Duration::from_secs(jitter_secs(u64::from(every) / 4));
             self.refresh_at = monotonic + secs(every) + jitter;
+            self.refreshed_at = Some(monotonic);
             self.jobs.refresh();
         }
         self.save_unsaved();
         self.save_trust();
         self.show_life();
+    }
+
+    /// How long a window is: shorter while a rollout tries something on this device.
+    fn window_secs(&self) -> u32 {
+        let report = &self.config.report;
+        if self.slots.values().any(|slot| slot.state.is_treated()) {
+            report.window_secs.min(report.rollout_window_secs)
+        } else {
+            report.window_secs
+        }
     }
 
     fn retry(&mut self, name: &SlotName) {

@@ -88,6 +88,8 @@ impl Default for Api {
 pub struct Report {
     /// Length of a window of counts in seconds.
     pub window_secs: u32,
+    /// Its length while a rollout tries a release on this device, if that is shorter.
+    pub rollout_window_secs: u32,
     /// Seconds between health records.
     pub health_secs: u32,
     /// Seconds between two looks for a newer trust root and revocation list.
@@ -97,9 +99,12 @@ pub struct Report {
 impl Default for Report {
     fn default() -> Self {
         Self {
-            window_secs: 300,
-            health_secs: 300,
-            trust_secs: 600,
+            // With the keepalive, some 35 kB a day.
+            window_secs: 3600,
+            rollout_window_secs: 300,
+            health_secs: 3600,
+            // The server tells a connected device of new ones at once.
+            trust_secs: 86_400,
         }
     }
 }
@@ -246,6 +251,10 @@ impl Config {
         let interval = INTERVAL_SECS_MIN..=INTERVAL_SECS_MAX;
         for (secs, key) in [
             (self.report.window_secs, "report.window_secs"),
+            (
+                self.report.rollout_window_secs,
+                "report.rollout_window_secs",
+            ),
             (self.report.health_secs, "report.health_secs"),
             (self.report.trust_secs, "report.trust_secs"),
         ] {
@@ -314,7 +323,7 @@ mod tests {
     #[test]
     fn the_least_configuration_is_enough() {
         let config = read(LEAST).unwrap();
-        assert_eq!(config.report.window_secs, 300);
+        assert_eq!(config.report.window_secs, 3600);
         assert!(config.api.listen.ip().is_loopback());
     }
 

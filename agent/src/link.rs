@@ -44,6 +44,8 @@ pub enum LinkEvent {
     Down,
     /// A retained or new assignment, unchecked.
     Assignment(Vec<u8>),
+    /// A retained or new notice of trust documents, unchecked.
+    Documents(Vec<u8>),
     /// An acknowledgement, unchecked.
     Ack(Vec<u8>),
 }

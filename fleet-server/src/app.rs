@@ -48,6 +48,8 @@ pub struct App {
     pub trust: RwLock<Arc<Trust>>,
     /// Wakes whoever signs and publishes assignments.
     pub assignments_changed: Notify,
+    /// Wakes whoever tells devices of newer trust documents.
+    pub documents_changed: Notify,
     /// Wakes the planner before its period is over.
     pub plan_now: Notify,
     /// Whether the broker was found to keep devices apart.

@@ -2,14 +2,16 @@
 //!
 //! The broker may forget everything, so every assignment is published anew when the link comes up
 //! and on a timer. A device is signed for again when a slot changed, when the trust root's version
-//! changed, or when half of the assignment's validity is over.
+//! changed, or when half of the assignment's validity is over. Each device is told as well which trust
+//! documents there are, so that it need not ask.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_package::UnixSecs;
+use bellwether_package::revocations::Revocations;
 use bellwether_protocol::assignment::SLOTS_MAX;
-use bellwether_protocol::{Assignment, DeviceId, MessageError, Sequence};
+use bellwether_protocol::{Assignment, DeviceId, Documents, MessageError, Sequence, to_vec};
 
 use crate::app::App;
 use crate::clock;
@@ -34,6 +36,10 @@ pub async fn run(app: Arc<App>) {
         let all = tokio::select! {
             _ = timer.tick() => true,
             () = app.assignments_changed.notified() => false,
+            () = app.documents_changed.notified() => {
+                tell_documents(&app).await;
+                false
+            }
             changed = connection.changed() => {
                 if changed.is_err() {
                     return;
@@ -46,6 +52,7 @@ pub async fn run(app: Arc<App>) {
         }
         if all && app.link.is_connected() {
             publish_all(&app).await;
+            tell_documents(&app).await;
         }
     }
 }
@@ -124,5 +131,26 @@ async fn publish_all(app: &App) {
             }
         }
         Err(cause) => tracing::error!("assignments cannot be read: {cause}"),
+    }
+}
+
+/// Tells every device that has an assignment which documents are in force. One that does not hear
+/// it asks by itself, once a day by default.
+async fn tell_documents(app: &App) {
+    let trust = app.trust();
+    let documents = Documents {
+        root_version: trust.root().version(),
+        revocations_version: trust.revocations().map(Revocations::version),
+    };
+    let (rows, notice) = match (app.store.assignments().await, to_vec(&documents)) {
+        (Ok(rows), Ok(notice)) => (rows, notice),
+        (Err(cause), _) => return tracing::error!("assignments cannot be read: {cause}"),
+        (_, Err(cause)) => return tracing::error!("a notice cannot be encoded: {cause}"),
+    };
+    for (device, _) in rows {
+        if !app.link.notice(&device, notice.clone()).await {
+            // The link is down or clogged; the next round tells them.
+            return;
+        }
     }
 }

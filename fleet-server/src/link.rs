@@ -110,6 +110,12 @@ impl Link {
             .await
     }
 
+    /// Publishes which trust documents there are, retained. Whether it was handed to the event loop.
+    pub async fn notice(&self, device: &DeviceId, documents: Vec<u8>) -> bool {
+        self.publish(Topic::Documents(device.clone()), true, documents)
+            .await
+    }
+
     /// Publishes an acknowledgement. Whether it was handed to the event loop.
     pub async fn acknowledge(&self, device: &DeviceId, ack: Vec<u8>) -> bool {
         self.publish(Topic::Ack(device.clone()), false, ack).await

@@ -245,6 +245,7 @@ async fn start(run: Run, data: &DataDir) -> Result<Started, ServerError> {
         drill_offer_unapproved,
         trust: RwLock::new(Arc::new(trust)),
         assignments_changed: Notify::new(),
+        documents_changed: Notify::new(),
         plan_now: Notify::new(),
         ready: AtomicBool::new(false),
         config,

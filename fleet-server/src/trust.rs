@@ -204,6 +204,7 @@ pub async fn publish_revocations(
 
 fn put_in_force(app: &App, trust: Trust) {
     *app.trust.write().expect("nobody panics while holding it") = trust.into();
+    app.documents_changed.notify_one();
 }
 
 /// The held chain with the file's later versions; `None` if the file has none.

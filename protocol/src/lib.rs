@@ -6,6 +6,7 @@
 //! | [`topic`] | every MQTT topic; the only place with topic strings |
 //! | [`message`] | version byte, bounds, encoding and decoding of every message |
 //! | [`assignment`] | down: the signed desired state of one device |
+//! | [`documents`] | down: which trust documents there are |
 //! | [`report`] | up: windows of counts, health, outcomes, status |
 //! | [`bundle`] | up: several reports in one message |
 //! | [`health`] | up: how the device itself is |
@@ -25,6 +26,7 @@ pub mod ack;
 pub mod assignment;
 #[cfg(feature = "alloc")]
 pub mod bundle;
+pub mod documents;
 pub mod health;
 pub mod ids;
 pub mod labels;
@@ -42,6 +44,7 @@ pub use assignment::{
 };
 #[cfg(feature = "alloc")]
 pub use bundle::Bundle;
+pub use documents::Documents;
 pub use health::{
     Battery, BatteryState, BriefHealth, ClockState, Health, LastOutcome, LinkKind, Network, Room,
     Served,

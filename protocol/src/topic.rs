@@ -1,7 +1,8 @@
 //! Every MQTT topic, built and parsed. No other place has topic strings.
 //!
-//! `bw/1/{device}/assignment` (retained) and `bw/1/{device}/ack` go down, `bw/1/{device}/report`
-//! goes up; `bw/1/{device}/gone` is the last will that a broker publishes for it. The 1 is the version of this layout.
+//! `bw/1/{device}/assignment` and `bw/1/{device}/documents` (both retained) and `bw/1/{device}/ack` go
+//! down, `bw/1/{device}/report` goes up; `bw/1/{device}/gone` is the last will that a broker
+//! publishes for it. The 1 is the version of this layout.
 
 use core::fmt;
 use core::str::FromStr;
@@ -21,6 +22,7 @@ pub const ASSIGNMENTS_FILTER: &str = "bw/1/+/assignment";
 
 const PREFIX: &str = "bw/1/";
 const ASSIGNMENT: &str = "assignment";
+const DOCUMENTS: &str = "documents";
 const ACK: &str = "ack";
 const REPORT: &str = "report";
 const GONE: &str = "gone";
@@ -33,6 +35,8 @@ pub const TOPIC_BYTES_MAX: usize = PREFIX.len() + DEVICE_ID_BYTES_MAX + 1 + ASSI
 pub enum Topic {
     /// Down, retained: its signed assignment.
     Assignment(DeviceId),
+    /// Down, retained: which trust documents there are.
+    Documents(DeviceId),
     /// Down: acknowledged reports.
     Ack(DeviceId),
     /// Up: its reports.
@@ -45,7 +49,7 @@ pub enum Topic {
 /// Why a text is not one of our topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// Not `bw/1/{device}/{assignment|ack|report|gone}`.
+    /// Not `bw/1/{device}/{assignment|documents|ack|report|gone}`.
     #[error("the topic is none of Bellwether's")]
     Foreign,
     /// Its device level is no device id.
@@ -64,6 +68,7 @@ impl Topic {
         let (device, leaf) = rest.split_once('/').ok_or(TopicError::Foreign)?;
         let of = match leaf {
             ASSIGNMENT => Self::Assignment,
+            DOCUMENTS => Self::Documents,
             ACK => Self::Ack,
             REPORT => Self::Report,
             GONE => Self::Gone,
@@ -76,6 +81,7 @@ impl Topic {
     pub fn device(&self) -> &DeviceId {
         match self {
             Self::Assignment(device)
+            | Self::Documents(device)
             | Self::Ack(device)
             | Self::Report(device)
             | Self::Gone(device) => device,
@@ -97,7 +103,10 @@ impl Topic {
 
     /// Whether the device whose topic it is may subscribe here. No other device may.
     pub fn device_subscribes(&self) -> bool {
-        matches!(self, Self::Assignment(_) | Self::Ack(_))
+        matches!(
+            self,
+            Self::Assignment(_) | Self::Documents(_) | Self::Ack(_)
+        )
     }
 }
 
@@ -105,6 +114,7 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (device, leaf) = match self {
             Self::Assignment(device) => (device, ASSIGNMENT),
+            Self::Documents(device) => (device, DOCUMENTS),
             Self::Ack(device) => (device, ACK),
             Self::Report(device) => (device, REPORT),
             Self::Gone(device) => (device, GONE),

@@ -10,6 +10,7 @@ fn topics_are_built_and_parsed_alike() {
             Topic::Assignment(device.clone()),
             "bw/1/press-07/assignment",
         ),
+        (Topic::Documents(device.clone()), "bw/1/press-07/documents"),
         (Topic::Ack(device.clone()), "bw/1/press-07/ack"),
         (Topic::Report(device), "bw/1/press-07/report"),
     ];

@@ -285,6 +285,13 @@ fn committed_bytes_are_what_is_sent() {
             seqs: heapless::Vec::from_slice(&[5, 6, 300]).unwrap(),
         },
     );
+    holds(
+        "documents",
+        &Documents {
+            root_version: 3,
+            revocations_version: Some(300),
+        },
+    );
     holds("report-packed-window", &report(Record::Window(window())));
     holds(
         "report-packed-window-also",

@@ -475,6 +475,14 @@ impl State {
         &self.work
     }
 
+    /// Whether a rollout is trying a release here: what is under way or serves was ordered for its
+    /// treated arm, and the rollout has not settled it.
+    pub fn is_treated(&self) -> bool {
+        let ordered = self.work.order().and_then(|order| order.treated);
+        let serves = self.good.as_ref().and_then(|good| good.treated);
+        ordered.or(serves) == Some(true)
+    }
+
     /// Why the slot answers with nothing, if it was ordered so.
     pub fn disabled(&self) -> Option<&Note> {
         self.disabled.as_ref()

@@ -137,9 +137,10 @@ fn understand(
             // Assignments are few, and matter. A lost acknowledgement costs a report sent again.
             for (topic, qos) in [
                 (Topic::Assignment(device.clone()), QoS::AtLeastOnce),
+                (Topic::Documents(device.clone()), QoS::AtLeastOnce),
                 (Topic::Ack(device.clone()), QoS::AtMostOnce),
             ] {
-                // The queue was made empty with this connection, and holds two.
+                // The queue was made empty with this connection, and holds more than these.
                 client
                     .try_subscribe(topic.name().as_str(), qos)
                     .map_err(|_| Ended::Wedged)?;
@@ -157,6 +158,9 @@ fn of_topic(publish: &Publish, device: &DeviceId) -> Option<LinkEvent> {
     match topic {
         Some(Ok(Topic::Assignment(of))) if of == *device => {
             Some(LinkEvent::Assignment(publish.payload.to_vec()))
+        }
+        Some(Ok(Topic::Documents(of))) if of == *device => {
+            Some(LinkEvent::Documents(publish.payload.to_vec()))
         }
         Some(Ok(Topic::Ack(of))) if of == *device => Some(LinkEvent::Ack(publish.payload.to_vec())),
         _ => {

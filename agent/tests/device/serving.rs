@@ -2,8 +2,8 @@
 
 use bellwether_package::{SlotName, UnixSecs};
 use bellwether_protocol::{
-    Desired, Note, OutcomeKind, ProofFailure, Record, Refusal, Sequence, SlotAssignment, Tally,
-    TrialFailure,
+    Desired, DeviceId, Documents, Note, OutcomeKind, ProofFailure, Record, Refusal, Sequence,
+    SlotAssignment, Tally, Topic, TrialFailure, to_vec,
 };
 
 use crate::bench::{Bench, DEVICE, wait};
@@ -185,6 +185,35 @@ fn a_serving_release_that_is_revoked_stops_answering() {
     assert_eq!(outcome, Refusal::Revoked);
     wait("silence", || {
         bench.ask([1.0, 2.0]).filter(|(status, _)| *status == 503)
+    });
+}
+
+#[test]
+fn a_revocation_that_the_server_tells_of_is_fetched_at_once() {
+    let mut bench = Bench::new();
+    let _agent = bench.start();
+    let first = doubling(&bench);
+    bench.install(&first);
+    let notice = |revocations_version| {
+        let documents = Documents {
+            root_version: 1,
+            revocations_version: Some(revocations_version),
+        };
+        let topic = Topic::Documents(DeviceId::new(DEVICE).unwrap()).to_string();
+        (topic, to_vec(&documents).unwrap())
+    };
+    // By itself it would look again tomorrow. A version that is nowhere does no harm.
+    let list = bench.people.revocations(2, &[first.id]);
+    let mut world = bench.server.world();
+    world.files.insert("/v1/revocations".into(), list);
+    world.strays.extend([notice(9), notice(2)]);
+    drop(world);
+    wait("silence", || {
+        bench.ask([1.0, 2.0]).filter(|(status, _)| *status == 503)
+    });
+    let lost = OutcomeKind::Lost(Refusal::Revoked);
+    wait("the loss", || {
+        (bench.wait_outcome(first.id) == lost).then_some(())
     });
 }
 

@@ -23,8 +23,8 @@ use crate::store::devices::SlotRow;
 use crate::store::reports::OutcomeRow;
 use crate::store::rollouts::{DecisionRow, RolloutRow};
 
-/// A device unheard of for longer is called silent, in seconds.
-const SILENT_SECS: u64 = 180;
+/// A device unheard of for longer is called silent, in seconds: by default devices report every hour.
+const SILENT_SECS: u64 = 2 * 3600 + 600;
 /// Outcomes that are looked back on.
 const OUTCOMES_MAX: u32 = 20;
 /// Decisions of a rollout that are looked back on.

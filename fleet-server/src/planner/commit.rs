@@ -155,11 +155,11 @@ impl Order<'_> {
         let order = match self.previous {
             Some((release, length)) => SlotAssignment {
                 ordered_back: true,
-                ..self.of(Desired::Serve { release, length }, Some(true))
+                ..self.of(Desired::Serve { release, length }, None)
             },
             None => {
                 let reason = Note::new("rolled back, and there was no release before");
-                self.of(Desired::Disable { reason }, Some(true))
+                self.of(Desired::Disable { reason }, None)
             }
         };
         devices::desire(tx, device, &order, self.now).await
@@ -175,7 +175,7 @@ impl Order<'_> {
             Desired::Disable {
                 reason: Note::new(why),
             },
-            Some(true),
+            None,
         );
         devices::desire(tx, device, &order, self.now).await
     }

@@ -32,7 +32,8 @@ const POLICY: WatchPolicy = WatchPolicy {
     rows_min: 500,
     devices_min: 3,
     liars: 0,
-    silence_secs: 3600,
+    // By default devices report every hour.
+    silence_secs: 3 * 3600,
 };
 
 /// Looks at each release in each slot that no unfinished rollout works on.

@@ -1,8 +1,9 @@
 //! Packages: what goes in comes out, whole and in ranges; documents only rise.
 
+use bellwether_protocol::{Documents, Topic, decode};
 use serde_json::json;
 
-use crate::support::{Fleet, approval, id_of, key, package};
+use crate::support::{Fleet, SLOT, approval, id_of, key, package};
 
 #[test]
 fn ranges_of_a_download_are_the_bytes_of_the_package() {
@@ -129,6 +130,35 @@ fn a_damaged_package_is_refused_and_leaves_no_file() {
     assert_eq!(status, 201);
     let (status, _) = fleet.operator().post_bytes("/v1/packages", &good);
     assert_eq!(status, 200, "the same package again changes nothing");
+}
+
+#[test]
+fn devices_are_told_of_newer_revocations_and_find_the_notice_when_they_connect() {
+    let fleet = Fleet::start();
+    let device = fleet.enrol("pump-1");
+    let order = json!({ "slot": SLOT, "selector": "*", "reason": "a test" });
+    assert_eq!(fleet.operator().post("/v1/disable", &order).0, 200);
+    let mut mqtt = device.connect();
+    let topic = Topic::Documents(device.id.clone());
+    assert!(mqtt.subscribe(&topic.name()));
+    let mut told = Vec::new();
+    for version in [1, 2] {
+        assert_eq!(fleet.publish_revocations(version, &[]).0, 200);
+        let documents = loop {
+            let notice: Documents = decode(&mqtt.next(&topic)).expect("a notice");
+            // One that was retained before may come first.
+            if notice.revocations_version >= Some(version) {
+                break notice;
+            }
+        };
+        assert_eq!(documents.root_version, 1);
+        told.push(documents.revocations_version);
+    }
+    assert_eq!(told, [Some(1), Some(2)]);
+    let mut later = device.connect();
+    assert!(later.subscribe(&topic.name()));
+    let retained: Documents = decode(&later.next(&topic)).expect("a notice");
+    assert_eq!(retained.revocations_version, Some(2));
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn a_device_cannot_publish_subscribe_or_retain_as_another() {
     for topic in [
         Topic::Report(b.id.clone()),
         Topic::Ack(b.id.clone()),
+        Topic::Documents(b.id.clone()),
         assignment.clone(),
     ] {
         assert!(!of_a.publish(&topic.name(), false, b"forged"), "{topic}");
@@ -42,6 +43,7 @@ fn a_device_cannot_publish_subscribe_or_retain_as_another() {
         "bw/1/+/assignment",
         "bw/1/pump-b/#",
         "bw/1/pump-b/report",
+        "bw/1/pump-b/documents",
         "bw/1/pump-a/report",
         "$share/x/bw/1/pump-b/assignment",
         "$share/x/bw/1/pump-a/assignment",

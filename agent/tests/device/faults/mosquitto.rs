@@ -43,6 +43,7 @@ const ACL: &str = "\
 pattern write bw/1/%u/report
 pattern write bw/1/%u/gone
 pattern read bw/1/%u/assignment
+pattern read bw/1/%u/documents
 pattern read bw/1/%u/ack
 ";
 
