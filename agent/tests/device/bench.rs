@@ -175,7 +175,7 @@ impl Bench {
 
     /// The same with values that are paths, say.
     pub(crate) fn spawn_under(&self, variables: &[(&str, OsString)]) -> Agent {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether-agent"));
+        let mut command = Command::new(agent_program());
         command.arg("run").arg("--config").arg(&self.config);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
         let log = std::fs::File::options()
@@ -421,8 +421,17 @@ pub(crate) fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The worker's binary, built if it is not there yet.
+/// The agent's binary: this build's, unless another one is named to be measured.
+fn agent_program() -> PathBuf {
+    let named = std::env::var_os("BELLWETHER_AGENT").map(PathBuf::from);
+    named.unwrap_or_else(|| env!("CARGO_BIN_EXE_bellwether-agent").into())
+}
+
+/// The worker's binary, built if it is not there yet, or the one that is named to be measured.
 pub(crate) fn worker() -> PathBuf {
+    if let Some(named) = std::env::var_os("BELLWETHER_WORKER") {
+        return named.into();
+    }
     static WORKER: OnceLock<PathBuf> = OnceLock::new();
     WORKER
         .get_or_init(|| {

@@ -13,6 +13,7 @@ mod faults;
 mod full_disk;
 mod health;
 mod installed;
+mod measure;
 mod messages;
 mod model;
 mod package;

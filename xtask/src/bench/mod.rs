@@ -3,6 +3,7 @@
 //! Each area writes `docs/benchmarks/AREA.json`; `docs/benchmarks.md` is made of all of them. A
 //! goal that is not met stays in the table as not met.
 
+mod agent;
 mod page;
 mod peer;
 mod runtime;
@@ -20,12 +21,15 @@ use crate::shell;
 pub(crate) enum Area {
     /// Models: against tract alone, ONNX Runtime, and without a worker
     Runtime,
+    /// The agent: memory, network, answers, swaps
+    Agent,
 }
 
 impl Area {
     fn name(self) -> &'static str {
         match self {
             Self::Runtime => "runtime",
+            Self::Agent => "agent",
         }
     }
 }
@@ -58,6 +62,7 @@ struct Row {
 pub(crate) fn run(area: Area) -> anyhow::Result<()> {
     let rows = match area {
         Area::Runtime => runtime::measure()?,
+        Area::Agent => agent::measure()?,
     };
     let report = Report {
         area: area.name().to_owned(),
